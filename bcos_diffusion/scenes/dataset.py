@@ -1,0 +1,130 @@
+"""Scenes by number: item i is always the same picture, caption and masks."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bcos_diffusion.scenes.captions import write
+from bcos_diffusion.scenes.lexicon import COLOURS, NOUNS, plural
+from bcos_diffusion.scenes.layout import Placed, arrange, paint, visible_masks
+
+SPLITS = ("train", "validation", "test")
+_NOUNS, _COLOURS = sorted(NOUNS), sorted(COLOURS)
+_HELD_OUT_SHARE = 0.05
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A picture with its caption. image: uint8 ``[H, W, 3]``; objects: in painting order, with visible masks."""
+
+    image: NDArray[np.uint8]
+    caption: str
+    objects: tuple[Placed, ...]
+    background: str
+
+    @property
+    def words(self) -> list[str]:
+        """The words of the caption, marks included."""
+        return self.caption.split()
+
+    @property
+    def masks(self) -> dict[str, NDArray[np.bool_]]:
+        """The visible region ``[H, W]`` of each caption word that has one: objects, and the background's colour."""
+        masks: dict[str, NDArray[np.bool_]] = {}
+        for placed in self.objects:
+            assert placed.mask is not None
+            for word in (placed.noun, plural(placed.noun)):
+                if word in self.words:
+                    masks[word] = masks.get(word, np.zeros_like(placed.mask)) | placed.mask
+        if self.background in self.words:
+            covered = np.any([placed.mask for placed in self.objects], axis=0)
+            masks[self.background] = ~covered
+        return masks
+
+
+def held_out_pairs() -> frozenset[tuple[str, str]]:
+    """The (colour, noun) pairs that training never shows."""
+
+    def share(colour: str, noun: str) -> float:
+        digest = hashlib.sha256(f"{colour} {noun}".encode()).digest()
+        return int.from_bytes(digest[:4], "big") / 2**32
+
+    return frozenset((c, n) for c in _COLOURS for n in _NOUNS if share(c, n) < _HELD_OUT_SHARE)
+
+
+_HELD_OUT = held_out_pairs()
+
+
+class Scenes:
+    """Seeded, index-addressable scenes of one to four objects on a coloured canvas.
+
+    The splits draw from disjoint random streams; (colour, noun) pairs of :func:`held_out_pairs` are in
+    the test split alone. Raises ValueError for an unknown split, a size under 24 or a length under 1.
+    """
+
+    def __init__(self, size: int = 32, split: str = "train", seed: int = 0, length: int = 1_000_000):
+        if split not in SPLITS:
+            raise ValueError(f"split must be one of {SPLITS}, got {split!r}")
+        if size < 24 or length < 1:
+            raise ValueError(f"size must be at least 24 and length at least 1, got {size} and {length}")
+        self.size, self.split, self.seed, self.length = size, split, seed, length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> Scene:
+        image, caption, objects, background = self._make(index)
+        return Scene(image, caption, visible_masks(objects, self.size), background)
+
+    def batch(self, indices: Iterable[int]) -> tuple[NDArray[np.uint8], list[str]]:
+        """Images ``[N, H, W, 3]`` and captions alone, for training."""
+        made = [self._make(index) for index in indices]
+        return np.stack([image for image, *_ in made]), [caption for _, caption, *_ in made]
+
+    def _make(self, index: int) -> tuple[NDArray[np.uint8], str, list[Placed], str]:
+        if not 0 <= index < self.length:
+            raise IndexError(f"index must be in [0, {self.length}), got {index}")
+        rng = np.random.Generator(np.random.PCG64([self.seed, SPLITS.index(self.split), index]))
+        kind = rng.random()
+        count, distinct = 1, 1
+        if kind >= 0.9:
+            count = int(rng.integers(2, 5))
+        elif kind >= 0.8:
+            distinct = int(rng.integers(3, 5))
+        elif kind >= 0.5:
+            distinct = 2
+        nouns = [_NOUNS[i] for i in rng.choice(len(_NOUNS), distinct, replace=False)]
+        colour = self._colour(rng, nouns)
+        objects, relation = arrange(rng, nouns, count, self.size)
+        return paint(objects, COLOURS[colour], self.size), write(rng, nouns, count, relation, colour), objects, colour
+
+    def _colour(self, rng: np.random.Generator, nouns: list[str]) -> str:
+        held_out = [c for c in _COLOURS if any((c, n) in _HELD_OUT for n in nouns)]
+        if self.split == "test":
+            choice = held_out if held_out and rng.random() < 0.25 else _COLOURS
+        else:
+            choice = [c for c in _COLOURS if c not in held_out]
+        return choice[int(rng.integers(len(choice)))]
+
+
+def prompts(count: int, seed: int = 0) -> list[str]:
+    """``count`` full sentences with articles and prepositions, for evaluation and sample sheets."""
+    rng = np.random.Generator(np.random.PCG64([seed, len(SPLITS)]))
+    relations = ("to the left of", "to the right of", "above", "below")
+    texts = []
+    for number in range(count):
+        first, second = (_with_article(_NOUNS[i]) for i in rng.choice(len(_NOUNS), 2, replace=False))
+        colour = _COLOURS[int(rng.integers(len(_COLOURS)))]
+        ground = f"on {_with_article(colour)} background"
+        relation = relations[int(rng.integers(4))]
+        texts.append(f"{first} {relation} {second} {ground}" if number % 2 else f"{first} {ground}")
+    return texts
+
+
+def _with_article(word: str) -> str:
+    return f"an {word}" if word[0] in "aeiou" else f"a {word}"
