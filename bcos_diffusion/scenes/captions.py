@@ -14,9 +14,7 @@ INVERSE = {"left": "right", "right": "left", "above": "below", "below": "above"}
 _VOWELS = tuple("aeiou")
 
 
-def write(
-    rng: np.random.Generator, nouns: list[str], count: int, relation: str | None, colour: str
-) -> str:
+def write(rng: np.random.Generator, nouns: list[str], count: int, relation: str | None, colour: str) -> str:
     """A caption. nouns: distinct nouns; count: how many of the one noun; relation: of the first to the second."""
     if count > 1:
         subject = f"{NUMERALS[count - 1]} {plural(nouns[0])}" if rng.random() < 0.8 else plural(nouns[0])

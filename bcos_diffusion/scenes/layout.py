@@ -31,9 +31,7 @@ class Placed:
         return self.top, self.left, self.top + height, self.left + width
 
 
-def arrange(
-    rng: np.random.Generator, nouns: list[str], count: int, size: int
-) -> tuple[list[Placed], str | None]:
+def arrange(rng: np.random.Generator, nouns: list[str], count: int, size: int) -> tuple[list[Placed], str | None]:
     """Place one object per noun, or ``count`` of the one noun, without touching boxes.
 
     Returns the objects and, for two nouns, the relation of the first to the second.

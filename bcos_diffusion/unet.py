@@ -1,0 +1,220 @@
+"""The text-conditioned B-cos U-Net: predicts x_0 in six channels from x_t, t and a prompt.
+
+In its "scale" form no parameter is added to the image stream, so under explanation mode the
+prediction is exactly  Σ_tokens W_i v_i + W_x x_t . Three design rules make those contributions
+specific (see docs/explanations.md for the experiments):
+
+- values speak, keys steer: the value of a token is its own embedding, never mixed with its
+  neighbours; the contextual text encoder feeds the keys alone, which explanation holds constant;
+- no normalisation between a token's value and the stream it is added to;
+- the image stream is normalised after each convolution, where the layer is degree-1
+  homogeneous, so norms rescale energy but never create it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bcos_kernels.mode import primal, slices, weigh
+from bcos_kernels.modules.attention import MultiHeadAttention
+from bcos_kernels.modules.conv import BcosConv2d
+from bcos_kernels.modules.norms import GroupNorm
+
+TIME_CONDITIONINGS = ("scale", "additive")
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """Shape of a :class:`UNet`; ``widths`` are the channels per level, each half the size of the last."""
+
+    size: int = 32
+    patch: int = 2
+    widths: tuple[int, ...] = (64, 128, 192)
+    blocks: int = 1
+    self_attention: tuple[bool, ...] = (False, True, True)
+    cross_attention: tuple[bool, ...] = (True, True, True)
+    heads: int = 4
+    text_dim: int = 128
+    time_dim: int = 128
+    b: float = 1.5
+    attention_b: float = 1.0
+    time_conditioning: str = "scale"
+
+    def __post_init__(self) -> None:
+        if self.time_conditioning not in TIME_CONDITIONINGS:
+            raise ValueError(f"time_conditioning must be one of {TIME_CONDITIONINGS}, got {self.time_conditioning!r}")
+        for name in ("self_attention", "cross_attention"):
+            if len(getattr(self, name)) != len(self.widths):
+                raise ValueError(f"{name} needs one entry per level: {len(self.widths)}, got {getattr(self, name)}")
+        smallest = self.patch * 2 ** (len(self.widths) - 1)
+        if self.size % smallest:
+            raise ValueError(f"size must be a multiple of {smallest} for this depth and patch, got {self.size}")
+
+    def to_dict(self) -> dict[str, object]:
+        """The configuration as JSON-ready values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, object]) -> UNetConfig:
+        """Rebuild a configuration from :meth:`to_dict`; lists become tuples."""
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """A prompt as the U-Net reads it: what tokens say (values) and where they say it (keys).
+
+    values: ``[S * N, L, D]``, one part per slice of a stacked batch; keys: ``[N, L, D]``;
+    mask: ``[N, L]`` bool, True where a token may be attended to.
+    """
+
+    values: Tensor
+    keys: Tensor
+    mask: Tensor
+
+
+def timestep_embedding(t: Tensor, dim: int) -> Tensor:
+    """Sinusoidal features ``[N, dim]`` of integer timesteps ``[N]`` (Vaswani et al. 2017)."""
+    frequencies = torch.exp(-math.log(10000.0) * torch.arange(dim // 2, device=t.device) / (dim // 2))
+    angles = t.double()[:, None] * frequencies.double()
+    return torch.cat([angles.cos(), angles.sin()], dim=1)
+
+
+class TimeConditioning(nn.Module):
+    """Let the timestep act on the stream: ``h * (1 + γ(t))`` ("scale") or ``h + γ(t)`` ("additive")."""
+
+    def __init__(self, time_dim: int, channels: int, kind: str):
+        super().__init__()
+        self.kind = kind
+        self.project = nn.Linear(time_dim, channels, bias=False)
+        nn.init.zeros_(self.project.weight)
+
+    def forward(self, h: Tensor, time: Tensor) -> Tensor:
+        gamma = self.project(time)[:, :, None, None]  # [N, C, 1, 1]
+        if self.kind == "scale":
+            return weigh(h, 1 + gamma)
+        return h + gamma if slices() == 1 else h + _time_slices(gamma)
+
+
+def _time_slices(shift: Tensor) -> Tensor:
+    """Additive time belongs to the primal and, as its tangent, to the last slice of a stacked batch."""
+    parts = [shift] + [torch.zeros_like(shift)] * (slices() - 2) + [shift]
+    return torch.cat(parts)
+
+
+class ResidualBlock(nn.Module):
+    """Two B-cos convolutions with the timestep between them and a residual around them."""
+
+    def __init__(self, in_channels: int, channels: int, config: UNetConfig):
+        super().__init__()
+        self.conv_1 = BcosConv2d(in_channels, channels, 3, padding=1, b=config.b)
+        self.norm_1 = GroupNorm(config.heads, channels)
+        self.time = TimeConditioning(config.time_dim, channels, config.time_conditioning)
+        self.conv_2 = BcosConv2d(channels, channels, 3, padding=1, b=config.b)
+        self.norm_2 = GroupNorm(config.heads, channels)
+        nn.init.constant_(self.norm_2.weight, 0.5)
+        self.skip = BcosConv2d(in_channels, channels, 1, b=1) if in_channels != channels else nn.Identity()
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        h = self.time(self.norm_1(self.conv_1(x)), time)
+        return self.skip(x) + self.norm_2(self.conv_2(h))
+
+
+class PixelAttention(nn.Module):
+    """Attention from pixels to pixels or to tokens, with a residual around it."""
+
+    def __init__(self, channels: int, context_dim: int | None, side: int, config: UNetConfig):
+        super().__init__()
+        # Positions enter queries and keys only, which explanation holds constant: they steer, and add nothing.
+        self.position = nn.Parameter(torch.randn(side * side, channels) * 0.1)
+        self.norm = GroupNorm(1, channels)
+        self.attend = MultiHeadAttention(
+            channels, context_dim, heads=config.heads, head_dim=channels // config.heads, b=config.attention_b
+        )
+
+    def forward(self, x: Tensor, text: Conditioning | None) -> Tensor:
+        h = x.flatten(2).transpose(1, 2)  # [S N, HW, C]
+        where = primal(self.norm(x)).flatten(2).transpose(1, 2) + self.position
+        if text is None:
+            h = h + self.attend(where, key_context=where, value_context=h)
+        else:
+            h = h + self.attend(where, key_context=text.keys, value_context=text.values, key_mask=text.mask)
+        return h.transpose(1, 2).unflatten(2, x.shape[2:])
+
+
+class Stage(nn.Module):
+    """A residual block at one resolution, then attention to pixels and to tokens where the level has them."""
+
+    def __init__(self, in_channels: int, level: int, config: UNetConfig):
+        super().__init__()
+        channels, side = config.widths[level], config.size // config.patch // 2**level
+        self.block = ResidualBlock(in_channels, channels, config)
+        self.pixels = PixelAttention(channels, None, side, config) if config.self_attention[level] else None
+        self.tokens = PixelAttention(channels, config.text_dim, side, config) if config.cross_attention[level] else None
+
+    def forward(self, x: Tensor, time: Tensor, text: Conditioning) -> Tensor:
+        x = self.block(x, time)
+        if self.pixels is not None:
+            x = self.pixels(x, None)
+        return x if self.tokens is None else self.tokens(x, text)
+
+
+class UNet(nn.Module):
+    """Predict x_0 ``[N, 6, H, W]`` from x_t ``[N, 6, H, W]``, integer t ``[N]`` and a prompt."""
+
+    def __init__(self, config: UNetConfig):
+        super().__init__()
+        self.config = config
+        widths = config.widths
+        in_out = 6 * config.patch**2
+        self.time = nn.Sequential(
+            nn.Linear(config.time_dim, config.time_dim, bias=False),
+            nn.SiLU(),
+            nn.Linear(config.time_dim, config.time_dim, bias=False),
+        )
+        self.conv_in = BcosConv2d(in_out, widths[0], 3, padding=1, b=1)
+        self.down, self.up = nn.ModuleList(), nn.ModuleList()
+        self.downsample, self.upsample = nn.ModuleList(), nn.ModuleList()
+        for level, channels in enumerate(widths):
+            self.down.append(nn.ModuleList(Stage(channels, level, config) for _ in range(config.blocks)))
+            self.up.append(nn.ModuleList(Stage(2 * channels, level, config) for _ in range(config.blocks)))
+            if level + 1 < len(widths):
+                self.downsample.append(BcosConv2d(channels, widths[level + 1], 3, stride=2, padding=1, b=1))
+                self.upsample.append(BcosConv2d(widths[level + 1], channels, 1, b=1))
+        self.norm_out = GroupNorm(1, widths[0])
+        self.conv_out = BcosConv2d(widths[0], in_out, 3, padding=1, b=1)
+
+    def forward(self, x_t: Tensor, t: Tensor, text: Conditioning) -> Tensor:
+        """Predict x_0.
+
+        x_t: ``[S * N, 6, H, W]``; t: ``[N]`` integers; returns the shape of ``x_t``. Under
+        ``stacked(S)`` the parts after the first are tangents; in the "additive" form the last one
+        is the tangent of the time conditioning.
+        """
+        self._check(x_t)
+        time = self.time(timestep_embedding(t, self.config.time_dim).to(self.conv_in.linear.weight.dtype))
+        time = F.silu(time)
+        h = self.conv_in(F.pixel_unshuffle(x_t, self.config.patch))
+        kept: list[Tensor] = []
+        for level, stages in enumerate(self.down):
+            for stage in stages:
+                h = stage(h, time, text)
+                kept.append(h)
+            if level < len(self.downsample):
+                h = self.downsample[level](h)
+        for level in reversed(range(len(self.up))):
+            for stage in self.up[level]:
+                h = stage(torch.cat([h, kept.pop()], dim=1), time, text)
+            if level:
+                h = self.upsample[level - 1](F.interpolate(h, scale_factor=2.0, mode="nearest"))
+        return F.pixel_shuffle(self.conv_out(self.norm_out(h)), self.config.patch)
+
+    def _check(self, x_t: Tensor) -> None:
+        expected = (6, self.config.size, self.config.size)
+        if tuple(x_t.shape[1:]) != expected:
+            raise ValueError(f"x_t must be [N, {', '.join(map(str, expected))}], got {list(x_t.shape)}")

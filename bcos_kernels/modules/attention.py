@@ -1,0 +1,67 @@
+"""Attention whose probabilities explanation holds constant: queries and keys steer, values speak."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bcos_kernels.mode import hold, primal, slices
+from bcos_kernels.modules.linear import BcosLinear
+
+
+class MultiHeadAttention(nn.Module):
+    """Multi-head attention with B-cos value and output projections and no bias anywhere.
+
+    Under explanation mode the output is linear in ``value_context`` alone. A token that ``key_mask``
+    hides contributes exactly 0, and a row without any token gives exactly 0.
+    """
+
+    def __init__(
+        self, query_dim: int, context_dim: int | None = None, heads: int = 8, head_dim: int = 64, b: float = 2
+    ):
+        super().__init__()
+        context_dim = query_dim if context_dim is None else context_dim
+        self.heads, self.head_dim = heads, head_dim
+        self.query = nn.Linear(query_dim, heads * head_dim, bias=False)
+        self.key = nn.Linear(context_dim, heads * head_dim, bias=False)
+        self.value = BcosLinear(context_dim, heads * head_dim, b=b)
+        self.out = BcosLinear(heads * head_dim, query_dim, b=b)
+
+    def forward(
+        self,
+        x: Tensor,
+        key_context: Tensor | None = None,
+        value_context: Tensor | None = None,
+        key_mask: Tensor | None = None,
+    ) -> Tensor:
+        """Attend from x to a context.
+
+        x: ``[N, P, D]``, read for queries; key_context: ``[N, L, C]``, x by default; value_context:
+        ``[S * N, L, C]``, key_context by default; key_mask: ``[N, L]`` bool, True where a token is
+        visible. Only the first ``N`` rows of x and key_context are read in a stacked batch. Returns
+        ``[S * N, P, D]``.
+        """
+        key_context = x if key_context is None else key_context
+        value_context = key_context if value_context is None else value_context
+        n = value_context.shape[0] // slices()
+        query = self._split(self.query(hold(x[:n])))
+        key = self._split(self.key(hold(key_context[:n])))
+        value = self.value(value_context)
+        if key_mask is not None:
+            shown = key_mask[:n, None, None, :]  # [N, 1, 1, L]
+            visible = shown | ~shown.any(-1, keepdim=True)
+            value = value * key_mask[:n].repeat(slices(), 1)[:, :, None].to(value.dtype)
+        else:
+            visible = None
+        # Parts of a stacked batch share probabilities: they ride along as extra value channels.
+        value = value.unflatten(0, (slices(), n)).unflatten(3, (self.heads, self.head_dim))
+        value = value.permute(1, 3, 2, 0, 4).flatten(3)  # [N, heads, L, S * head_dim]
+        out = F.scaled_dot_product_attention(
+            hold(query), hold(key), value, attn_mask=visible, scale=self.head_dim**-0.5
+        )
+        out = out.unflatten(3, (slices(), self.head_dim)).permute(3, 0, 2, 1, 4)  # [S, N, P, heads, head_dim]
+        return self.out(out.flatten(3).flatten(0, 1))
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(2, (self.heads, self.head_dim)).transpose(1, 2)  # [N, heads, L, head_dim]

@@ -1,0 +1,1 @@
+from bcos_kernels.modules.conv import BcosLinear
