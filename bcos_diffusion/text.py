@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -35,21 +36,23 @@ class TextBatch:
     texts: list[list[str]]
 
     def __getitem__(self, rows: slice) -> TextBatch:
-        return TextBatch(*(getattr(self, field.name)[rows] for field in fields(self)))
+        return dataclasses.replace(self, **{f.name: getattr(self, f.name)[rows] for f in fields(self)})
 
     def to(self, device: torch.device | str) -> TextBatch:
         """The same batch with its tensors on ``device``."""
-        moved = (getattr(self, f.name) for f in fields(self))
-        return TextBatch(*(v.to(device) if isinstance(v, Tensor) else v for v in moved))
+        tensors = {f.name: getattr(self, f.name) for f in fields(self)}
+        moved = {name: v.to(device) for name, v in tensors.items() if isinstance(v, Tensor)}
+        return dataclasses.replace(self, **cast(Any, moved))
 
     @classmethod
     def concatenate(cls, batches: Sequence[TextBatch]) -> TextBatch:
         """Join batches of one length, in order."""
-        joined = []
+        joined: dict[str, Any] = {}
         for field in fields(cls):
             parts = [getattr(b, field.name) for b in batches]
-            joined.append(torch.cat(parts) if isinstance(parts[0], Tensor) else [row for part in parts for row in part])
-        return cls(*joined)
+            is_tensor = isinstance(parts[0], Tensor)
+            joined[field.name] = torch.cat(parts) if is_tensor else [row for part in parts for row in part]
+        return cls(**joined)
 
 
 @cache

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -117,6 +118,7 @@ class ResidualBlock(nn.Module):
         self.time = TimeConditioning(config.time_dim, channels, config.time_conditioning)
         self.conv_2 = BcosConv2d(channels, channels, 3, padding=1, b=config.b)
         self.norm_2 = GroupNorm(config.heads, channels)
+        assert self.norm_2.weight is not None
         nn.init.constant_(self.norm_2.weight, 0.5)
         self.skip = BcosConv2d(in_channels, channels, 1, b=1) if in_channels != channels else nn.Identity()
 
@@ -202,13 +204,13 @@ class UNet(nn.Module):
         h = self.conv_in(F.pixel_unshuffle(x_t, self.config.patch))
         kept: list[Tensor] = []
         for level, stages in enumerate(self.down):
-            for stage in stages:
+            for stage in cast(nn.ModuleList, stages):
                 h = stage(h, time, text)
                 kept.append(h)
             if level < len(self.downsample):
                 h = self.downsample[level](h)
         for level in reversed(range(len(self.up))):
-            for stage in self.up[level]:
+            for stage in cast(nn.ModuleList, self.up[level]):
                 h = stage(torch.cat([h, kept.pop()], dim=1), time, text)
             if level:
                 h = self.upsample[level - 1](F.interpolate(h, scale_factor=2.0, mode="nearest"))

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bcos_diffusion.scenes.captions import write
-from bcos_diffusion.scenes.lexicon import COLOURS, NOUNS, plural
 from bcos_diffusion.scenes.layout import Placed, arrange, paint, visible_masks
+from bcos_diffusion.scenes.lexicon import COLOURS, NOUNS, plural
 
 SPLITS = ("train", "validation", "test")
 _NOUNS, _COLOURS = sorted(NOUNS), sorted(COLOURS)
@@ -42,7 +42,7 @@ class Scene:
                 if word in self.words:
                     masks[word] = masks.get(word, np.zeros_like(placed.mask)) | placed.mask
         if self.background in self.words:
-            covered = np.any([placed.mask for placed in self.objects], axis=0)
+            covered = np.any([p.mask for p in self.objects if p.mask is not None], axis=0)
             masks[self.background] = ~covered
         return masks
 

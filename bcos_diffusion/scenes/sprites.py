@@ -32,4 +32,4 @@ def sprite(noun: str, size: int) -> NDArray[np.float32]:
     scale = size / max(master.size)
     shape = max(1, round(master.width * scale)), max(1, round(master.height * scale))
     bands = [np.asarray(band.resize(shape, Image.Resampling.BOX)) for band in master.split()]
-    return np.stack(bands, axis=-1).astype(np.float32) / 255
+    return np.stack(bands, axis=-1).astype(np.float32) / np.float32(255)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bcos_kernels.mode import hold, primal, slices
+from bcos_kernels.mode import hold, slices
 from bcos_kernels.modules.linear import BcosLinear
 
 

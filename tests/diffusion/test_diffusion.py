@@ -1,5 +1,6 @@
 """The forward process and DDIM against a scalar loop in plain Python."""
 
+import itertools
 import math
 
 import pytest
@@ -77,7 +78,7 @@ def test_a_perfect_predictor_returns_its_image() -> None:
 def test_timesteps_fall_from_the_noisy_end(steps: int) -> None:
     timesteps = ddim_timesteps(steps)
     assert timesteps[0] == 999 and len(timesteps) == steps
-    assert all(a > b >= 0 for a, b in zip(timesteps, timesteps[1:], strict=False))
+    assert all(a > b >= 0 for a, b in itertools.pairwise(timesteps))
 
 
 @pytest.mark.parametrize("steps", [0, -1, 1001])
