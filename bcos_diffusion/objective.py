@@ -52,9 +52,14 @@ def effect_loss(
         effect = x_hat.detach() - model(x_t, t, without)
     text = model.condition(batch)
     alone = text.values * chosen[:, :, None].to(text.values.dtype)
-    with stacked(2):
-        parts = Conditioning(torch.cat([text.values, alone]), text.keys, text.mask)
-        contribution = model.unet(torch.cat([x_t, torch.zeros_like(x_t)]), t, parts)[len(x_t) :]
+    # In the "additive" form the U-Net reads the tangent of time from the last part, so one more is needed.
+    blanks = 1 if model.unet.config.time_conditioning == "additive" else 0
+    nothing = torch.zeros_like(x_t)
+    with stacked(2 + blanks):
+        values = torch.cat([text.values, alone] + [torch.zeros_like(alone)] * blanks)
+        parts = Conditioning(values, text.keys, text.mask)
+        stack = model.unet(torch.cat([x_t, nothing] + [nothing] * blanks), t, parts)
+    contribution = stack[len(x_t) : 2 * len(x_t)]
     return F.mse_loss(contribution.float(), effect.float())
 
 

@@ -81,18 +81,21 @@ def trace(
     """Sample one image and trace it to its sources.
 
     text: two rows, the prompt and the negative (or null) prompt; x_T: ``[6, H, W]``; alpha_bar: ``[T]``;
-    callback: called with the step number and the stack ``[1 + n + 3, 6, H, W]`` after every step.
-    The parts after the tokens are x_T, the sampler's constant and time.
+    callback: called with the step number and the stack ``[1 + n + ..., 6, H, W]`` after every step.
+    The parts after the tokens are x_T and, where the update or the time conditioning adds any, the
+    sampler's constant and time.
     """
-    n = len(sources)
-    parts = 1 + n + 3
-    rows = text.values.shape[0]
+    n, rows = len(sources), text.values.shape[0]
+    has_constant = update == "standard"
+    has_time = unet.config.time_conditioning == "additive"  # the U-Net reads its tangent from the last part
+    parts = 1 + n + 1 + has_constant + has_time
     state = x_T.new_zeros(parts, *x_T.shape)
     state[0] = state[n + 1] = x_T
-    stack = Conditioning(stack_values(text.values, sources, blanks=3), text.keys, text.mask)
+    stack = Conditioning(stack_values(text.values, sources, blanks=parts - 1 - n), text.keys, text.mask)
     # What the standard update adds belongs to the image and to its own part, not to any token.
     receives_constant = x_T.new_zeros(parts, 1, 1, 1)
-    receives_constant[0] = receives_constant[n + 2] = 1.0
+    if has_constant:
+        receives_constant[0] = receives_constant[n + 2] = 1.0
     timesteps = ddim_timesteps(steps, len(alpha_bar))
     for number, t in enumerate(timesteps):
         with stacked(parts):
@@ -104,4 +107,12 @@ def trace(
         state = ddim_step(state, x_hat, alpha_bar[int(t)], following, update=update, constant=receives_constant)
         if callback is not None:
             callback(number, state)
-    return Trace(state[0], state[1 : n + 1], state[n + 1], state[n + 3], state[n + 2], sources)
+    nothing = torch.zeros_like(x_T)
+    return Trace(
+        image=state[0],
+        tokens=state[1 : n + 1],
+        x_T=state[n + 1],
+        time=state[-1] if has_time else nothing,
+        constant=state[n + 2] if has_constant else nothing,
+        sources=sources,
+    )
