@@ -1,0 +1,77 @@
+"""Everything that a machine with a GPU can tell, within ten minutes: build, test, time, train; a table last.
+
+    python benchmarks/gpu_check.py --out benchmarks/results
+
+Each stage is its own process with its own limit, so that one that hangs or fails does not hide the rest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+
+
+def stages(folder: Path) -> dict[str, tuple[list[str], int]]:
+    """Command and limit in seconds of every stage, in order."""
+    python = sys.executable
+    layers = [python, "benchmarks/layers.py", "--device", "cuda"]
+    return {
+        "build": ([python, "setup.py", "build_ext", "--inplace"], 120),
+        "self-check": ([python, "-m", "bcos_kernels"], 60),
+        "tests": ([python, "-m", "pytest", "-q", "-x", "tests/kernels", "tests/gpu"], 150),
+        "layers fp32": ([*layers, "--out", str(folder / "gpu_layers_float32.json")], 60),
+        "layers bf16": (
+            [*layers, "--dtype", "bfloat16", "--out", str(folder / "gpu_layers_bfloat16.json")],
+            60,
+        ),
+        "training": ([python, "benchmarks/training_rate.py", "--out", str(folder / "gpu_training_rate.json")], 120),
+    }
+
+
+def run(command: list[str], limit: int) -> dict[str, Any]:
+    """Run one stage; its last line of output is kept for the table."""
+    began = time.monotonic()
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    try:
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=limit
+        )
+        code, output = done.returncode, done.stdout
+    except subprocess.TimeoutExpired as error:
+        code, output = 124, str(error.stdout or "")
+    print(output[-6000:], flush=True)
+    lines = [line for line in output.splitlines() if line.strip()]
+    return {"exit": code, "seconds": time.monotonic() - began, "last": lines[-1][:70] if lines else ""}
+
+
+def main() -> int:
+    """Run all stages; the exit code is 0 only if every one passed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    results = {}
+    for name, (command, limit) in stages(options.out.resolve()).items():
+        print(f"== {name}: {' '.join(command)}", flush=True)
+        results[name] = run(command, limit)
+    with tempfile.NamedTemporaryFile("w", dir=options.out, delete=False) as handle:
+        json.dump(results, handle, indent=2)
+    os.replace(handle.name, options.out / "gpu_check.json")
+    print(f"\n{'stage':<12} {'result':<8} {'seconds':>8}  last line")
+    for name, result in results.items():
+        verdict = "ok" if result["exit"] == 0 else f"exit {result['exit']}"
+        print(f"{name:<12} {verdict:<8} {result['seconds']:>8.1f}  {result['last']}")
+    return int(any(result["exit"] for result in results.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

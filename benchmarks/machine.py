@@ -1,0 +1,45 @@
+"""What every result says about where it was measured, and the table that every script prints."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+
+def describe() -> dict[str, Any]:
+    """Device, versions and commit, as JSON-ready values."""
+    cuda = torch.cuda.is_available()
+    return {
+        "device": torch.cuda.get_device_name() if cuda else _cpu_name(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "bcos_kernels": version("bcos-kernels"),
+        "commit": _commit(),
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or "unknown CPU"
+
+
+def _commit() -> str:
+    done = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
+
+
+def print_table(rows: list[dict[str, Any]]) -> None:
+    """Print rows of one shape as an aligned table."""
+    heads = list(rows[0])
+    cells = [[f"{v:.4g}" if isinstance(v, float) else str(v) for v in row.values()] for row in rows]
+    widths = [max(len(head), *(len(row[i]) for row in cells)) for i, head in enumerate(heads)]
+    for row in [heads, *cells]:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)))
