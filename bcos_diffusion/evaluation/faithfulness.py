@@ -1,0 +1,98 @@
+"""Does a word's relevance tell what would change without it? Rank correlation, per prompt and pooled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from bcos_diffusion.evaluation.statistics import bootstrap, mean, spearman
+from bcos_diffusion.evaluation.words import group, is_content
+from bcos_diffusion.explain import mean_free
+
+MEASURES = ("mass", "mean_free", "norm")
+FEWEST_WORDS = 3
+
+
+@dataclass(frozen=True)
+class WordEffect:
+    """What a word contributed to one image, and what changed when it was dropped (L2, six channels).
+
+    mass: |c_i| of Eq. 8; mean_free: L2 norm of its mean-free map; norm: L2 norm of its map.
+    """
+
+    text: str
+    mass: float
+    mean_free: float
+    norm: float
+    effect: float
+
+
+def measure(text: str, contribution: Tensor, image: Tensor, effect: float) -> WordEffect:
+    """Sum a contribution ``[6, H, W]`` to an image ``[6, H, W]`` up in each of the measures."""
+    contribution, image = contribution.double(), image.double()
+    return WordEffect(
+        text,
+        abs(float(contribution.sum())),
+        float(mean_free(contribution, image).norm()),
+        float(contribution.norm()),
+        effect,
+    )
+
+
+Image = Sequence[WordEffect]
+
+
+def content(words: Image) -> Image:
+    """The words that may carry a value."""
+    return [word for word in words if is_content(word.text)]
+
+
+def objects(words: Image) -> Image:
+    """The nouns: among them colour words, which change most pixels, cannot help a correlation."""
+    return [word for word in words if group(word.text) == "object"]
+
+
+def everything(words: Image) -> Image:
+    """All words, function words with the relevance 0 that they carry by construction included."""
+    return words
+
+
+KEYS: dict[str, tuple[bool, Callable[[Image], Image]]] = {
+    "mean_over_images_content": (False, content),
+    "pooled_content": (True, content),
+    "pooled_objects": (True, objects),
+    "mean_over_images_all": (False, everything),
+    "pooled_all": (True, everything),
+}
+
+
+def correlation(words: Image, name: str) -> float:
+    """Spearman's rho between one measure of relevance and the effect; NaN where either does not vary."""
+    return spearman([getattr(word, name) for word in words], [word.effect for word in words])
+
+
+def faithfulness(units: Sequence[Sequence[Image]]) -> dict[str, Any]:
+    """Correlations for each measure: the mean over images of three content words or more, and pooled over words.
+
+    units: for each prompt or scene, its images, each a list of words. What the keys mean is in :data:`KEYS`.
+    """
+    rich = [unit for unit in units if len(content(unit[0])) >= FEWEST_WORDS]
+    result: dict[str, Any] = {"units": len(units), "units_with_3_content_words": len(rich)}
+    for name in MEASURES:
+        result[name] = {
+            key: _pooled(units, keep, name) if pooled else _mean(rich, keep, name)
+            for key, (pooled, keep) in KEYS.items()
+        }
+    return result
+
+
+def _mean(units: Sequence[Sequence[Image]], keep: Callable[[Image], Image], name: str) -> dict[str, float]:
+    return bootstrap([mean([correlation(keep(image), name) for image in unit]) for unit in units], mean)
+
+
+def _pooled(units: Sequence[Sequence[Image]], keep: Callable[[Image], Image], name: str) -> dict[str, float]:
+    kept = [[word for image in unit for word in keep(image)] for unit in units]
+    return bootstrap(kept, lambda drawn: correlation([word for unit in drawn for word in unit], name))

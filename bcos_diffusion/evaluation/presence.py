@@ -1,0 +1,99 @@
+"""Are the objects of a prompt in the picture, and in their places? A matched filter over the artwork.
+
+Under a known plain background, the placement of a noun's sprite that removes the most squared error
+from an image is its most likely one. Placements are taken greedily, each subtracted before the next.
+The filter is no judge of taste: a well drawn object in a new pose can be missed, so every number
+stands beside the same number on real test scenes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from bcos_diffusion.evaluation.full_run import background_colour
+from bcos_diffusion.evaluation.words import OBJECTS, RELATIONS
+from bcos_diffusion.scenes import NOUNS
+from bcos_diffusion.scenes.lexicon import plural
+from bcos_diffusion.scenes.sprites import sprite
+
+_EXTENTS = (0.3, 0.85)
+_MOST_SIZES = 18
+_NAMES = sorted(NOUNS)
+_SINGULAR = {form: noun for noun in NOUNS for form in (noun, plural(noun))}
+
+
+@dataclass(frozen=True)
+class Found:
+    """A noun and the centre of its best placement, in pixels."""
+
+    noun: str
+    row: float
+    column: float
+
+
+@cache
+def _sprites(extent: int) -> Tensor:
+    """All nouns at one size, premultiplied colours and alpha, in the corner of a square: ``[nouns, 4, s, s]``."""
+    stack = np.zeros((len(_NAMES), extent, extent, 4), np.float32)
+    for index, noun in enumerate(_NAMES):
+        pixels = sprite(noun, extent)
+        stack[index, : pixels.shape[0], : pixels.shape[1]] = pixels
+    return torch.from_numpy(stack).permute(0, 3, 1, 2).contiguous()
+
+
+def find_objects(image: Tensor, count: int) -> list[Found]:
+    """The ``count`` nouns whose sprites explain an image ``[3, H, W]`` best over its background."""
+    ground = background_colour(image)[:, None, None]
+    rest = image - ground
+    low, high = (round(share * image.shape[1]) for share in _EXTENTS)
+    extents = sorted({round(e) for e in np.linspace(low, high, _MOST_SIZES)})
+    # What placing a sprite would change: premultiplied colours, less the ground they cover.
+    changes = {e: _sprites(e)[:, :3] - _sprites(e)[:, 3:] * ground for e in extents}
+    found: list[Found] = []
+    for _ in range(count):
+        best = max((_best_of_size(rest, changes[e]) for e in extents), key=lambda placement: placement[0])
+        _, noun, top, left, extent = best
+        rest = rest.clone()
+        rest[:, top : top + extent, left : left + extent] -= changes[extent][noun]
+        height, width = sprite(_NAMES[noun], extent).shape[:2]
+        found.append(Found(_NAMES[noun], top + height / 2, left + width / 2))
+    return found
+
+
+def _best_of_size(rest: Tensor, changes: Tensor) -> tuple[float, int, int, int, int]:
+    """The squared error removed by the best placement of one size: ‖D‖² − ‖D − P‖² = 2⟨D, P⟩ − ‖P‖²."""
+    gain = 2 * F.conv2d(rest[None], changes)[0] - changes.pow(2).sum((1, 2, 3))[:, None, None]
+    flat = int(gain.argmax())
+    noun, top, left = np.unravel_index(flat, gain.shape)
+    return float(gain.flatten()[flat]), int(noun), int(top), int(left), changes.shape[-1]
+
+
+def recall(image: Tensor, words: list[str]) -> tuple[int, int]:
+    """How many of the nouns that a caption names are found in its image, and how many it names."""
+    named = {_SINGULAR[word] for word in words if word in OBJECTS}
+    found = {f.noun for f in find_objects(image, len(named))}
+    return len(named & found), len(named)
+
+
+def relation_holds(image: Tensor, words: list[str]) -> bool | None:
+    """Whether two nouns stand as the caption says; False where one is missing, None where it says nothing."""
+    named = [_SINGULAR[word] for word in words if word in OBJECTS]
+    relation = next((word for word in words if word in RELATIONS), None)
+    if relation is None or len(named) != 2:
+        return None
+    found = {f.noun: f for f in find_objects(image, 2)}
+    if not set(named) <= found.keys():
+        return False
+    first, second = found[named[0]], found[named[1]]
+    return {
+        "left": first.column < second.column,
+        "right": first.column > second.column,
+        "above": first.row < second.row,
+        "below": first.row > second.row,
+    }[relation]
