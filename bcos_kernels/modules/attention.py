@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -43,20 +44,19 @@ class MultiHeadAttention(nn.Module):
         """
         key_context = x if key_context is None else key_context
         value_context = key_context if value_context is None else value_context
-        n = value_context.shape[0] // slices()
+        n = _check(x, key_context, value_context, key_mask)
         query = self._split(self.query(hold(x[:n])))
         key = self._split(self.key(hold(key_context[:n])))
-        value = self.value(value_context)
+        value = self.value(value_context).unflatten(0, (slices(), n))  # [S, N, L, heads * head_dim]
+        visible = None
         if key_mask is not None:
             shown = key_mask[:n, None, None, :]  # [N, 1, 1, L]
+            # Softmax over no token is NaN: let a row without any see all of them, whose values are zero.
             visible = shown | ~shown.any(-1, keepdim=True)
-            value = value * key_mask[:n].repeat(slices(), 1)[:, :, None].to(value.dtype)
-        else:
-            visible = None
+            value = value.masked_fill(~key_mask[:n, :, None], 0)
         # Parts of a stacked batch share probabilities: they ride along as extra value channels.
-        value = value.unflatten(0, (slices(), n)).unflatten(3, (self.heads, self.head_dim))
-        value = value.permute(1, 3, 2, 0, 4).flatten(3)  # [N, heads, L, S * head_dim]
-        out = F.scaled_dot_product_attention(
+        value = value.unflatten(3, (self.heads, self.head_dim)).permute(1, 3, 2, 0, 4).flatten(3)
+        out = F.scaled_dot_product_attention(  # [N, heads, P, S * head_dim]
             hold(query), hold(key), value, attn_mask=visible, scale=self.head_dim**-0.5
         )
         out = out.unflatten(3, (slices(), self.head_dim)).permute(3, 0, 2, 1, 4)  # [S, N, P, heads, head_dim]
@@ -64,3 +64,26 @@ class MultiHeadAttention(nn.Module):
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(2, (self.heads, self.head_dim)).transpose(1, 2)  # [N, heads, L, head_dim]
+
+
+def _check(x: Tensor, key_context: Tensor, value_context: Tensor, key_mask: Tensor | None) -> int:
+    """Return N, the rows of the primal, or say which shape does not fit."""
+    for name, tensor in (("x", x), ("key_context", key_context), ("value_context", value_context)):
+        if tensor.ndim != 3:
+            raise ValueError(f"{name} must be [N, L, C], got {list(tensor.shape)}")
+    rows = value_context.shape[0]
+    if rows % slices():
+        raise ValueError(f"value_context has {rows} rows: a stacked batch of {slices()} parts needs a multiple of it")
+    n, length = rows // slices(), value_context.shape[1]
+    for name, tensor in (("x", x), ("key_context", key_context)):
+        if tensor.shape[0] not in (n, rows):
+            raise ValueError(f"{name} must have {n} or {rows} rows like value_context, got {tensor.shape[0]}")
+    if key_context.shape[1] != length:
+        raise ValueError(f"key_context and value_context differ in length: {key_context.shape[1]} and {length}")
+    if key_mask is None:
+        return n
+    if key_mask.dtype != torch.bool:
+        raise ValueError(f"key_mask must be bool, True where a token is visible, got {key_mask.dtype}")
+    if key_mask.shape[0] not in (n, rows) or key_mask.shape[1:] != (length,):
+        raise ValueError(f"key_mask must be [{n}, {length}], got {list(key_mask.shape)}")
+    return n

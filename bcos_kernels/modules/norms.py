@@ -1,7 +1,7 @@
 """Bias-free normalisation: only a weight, and statistics that explanation holds constant.
 
 Uncentred norms divide by a root mean square; centred ones also subtract the mean, which is linear
-and stays in the graph (mathematics §3).
+and stays in the graph (mathematics §3). fp16 and bf16 inputs are normalised in fp32 and rounded once.
 """
 
 from __future__ import annotations
@@ -10,11 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from bcos_kernels.mode import primal, weigh
+from bcos_kernels.modules.precision import accumulate
 
 
-def _accumulate(x: Tensor) -> Tensor:
-    """Statistics are taken in fp32 at least, so that fp16 squares do not overflow."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+def _normalise(x: Tensor, axes: tuple[int, ...], eps: float, centred: bool) -> Tensor:
+    """Divide x by its root mean square (its standard deviation when centred) over ``axes``."""
+    if centred:
+        x = x - x.mean(axes, keepdim=True)
+    power = primal(x).pow(2).mean(axes, keepdim=True)
+    return weigh(x, torch.rsqrt(power + eps))
 
 
 class GroupNorm(nn.Module):
@@ -24,7 +28,7 @@ class GroupNorm(nn.Module):
         self, num_groups: int, num_channels: int, eps: float = 1e-6, centred: bool = False, affine: bool = True
     ):
         super().__init__()
-        if num_channels % num_groups:
+        if num_groups < 1 or num_channels % num_groups:
             raise ValueError(f"num_channels ({num_channels}) must be divisible by num_groups ({num_groups})")
         self.num_groups, self.num_channels, self.eps, self.centred = num_groups, num_channels, eps, centred
         self.weight = nn.Parameter(torch.ones(num_channels)) if affine else None
@@ -32,13 +36,15 @@ class GroupNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if x.ndim < 2 or x.shape[1] != self.num_channels:
             raise ValueError(f"expected [N, {self.num_channels}, *], got {list(x.shape)}")
-        groups = x.unflatten(1, (self.num_groups, -1))
-        axes = tuple(range(2, groups.ndim))
-        if self.centred:
-            groups = groups - groups.mean(axes, keepdim=True)
-        power = _accumulate(primal(groups)).pow(2).mean(axes, keepdim=True)
-        out = weigh(groups, torch.rsqrt(power + self.eps).to(x.dtype)).flatten(1, 2)
-        return out if self.weight is None else out * self.weight.view(-1, *[1] * (x.ndim - 2))
+        groups = accumulate(x).unflatten(1, (self.num_groups, -1))
+        out = _normalise(groups, tuple(range(2, groups.ndim)), self.eps, self.centred).flatten(1, 2)
+        if self.weight is not None:
+            out = out * self.weight.view(-1, *[1] * (x.ndim - 2))
+        return out.to(x.dtype)
+
+    def extra_repr(self) -> str:
+        """Constructor arguments, as nn.GroupNorm prints them."""
+        return f"{self.num_groups}, {self.num_channels}, eps={self.eps}, centred={self.centred}"
 
 
 class LayerNorm(nn.Module):
@@ -52,11 +58,12 @@ class LayerNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[-1] != self.features:
             raise ValueError(f"expected [..., {self.features}], got {list(x.shape)}")
-        if self.centred:
-            x = x - x.mean(-1, keepdim=True)
-        power = _accumulate(primal(x)).pow(2).mean(-1, keepdim=True)
-        out = weigh(x, torch.rsqrt(power + self.eps).to(x.dtype))
-        return out if self.weight is None else out * self.weight
+        out = _normalise(accumulate(x), (-1,), self.eps, self.centred)
+        return (out if self.weight is None else out * self.weight).to(x.dtype)
+
+    def extra_repr(self) -> str:
+        """Constructor arguments, as nn.LayerNorm prints them."""
+        return f"{self.features}, eps={self.eps}, centred={self.centred}"
 
 
 class RMSNorm(LayerNorm):
