@@ -5,6 +5,7 @@ Equation numbers are those of "Interpretable Diffusion Models with B-cos Network
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -125,9 +126,10 @@ def explain(
     steps: int | None = None,
     guidance: float | None = None,
     update: str | None = None,
+    callback: Callable[[int, Tensor], None] | None = None,
 ) -> Explanation:
     """Draw one image and explain it, in one pass. Arguments and errors as ``pipeline.explain``."""
-    result, batch = pipeline.explain(prompt, negative_prompt, seed, steps, guidance, update)
+    result, batch = pipeline.explain(prompt, negative_prompt, seed, steps, guidance, update, callback)
     steps, guidance, update = pipeline._settings(steps, guidance, update)
     image = decode(result.image[None])[0].clamp(0, 1)
     reconstruction = decode(result.tokens.sum(0)[None])[0].clamp(0, 1)

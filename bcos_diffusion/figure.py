@@ -111,6 +111,7 @@ def save_explanation(explanation: Explanation, folder: Path) -> list[Path]:
     maps |= {f"words/{i:02d}-{part.text}": part.map for i, part in enumerate(explanation.words)}
     maps |= {"image": explanation.trace.image, "x_T": explanation.trace.x_T}
     maps |= {"time": explanation.trace.time, "other": explanation.trace.constant}
-    write_tensors(folder / "explanation.safetensors", maps)
+    # Parts of one trace may be views of the same memory, which the file format refuses.
+    write_tensors(folder / "explanation.safetensors", {name: part.clone() for name, part in maps.items()})
     write_json(folder / "explanation.json", explanation.to_dict())
     return [*files, folder / "figure.png", folder / "explanation.safetensors", folder / "explanation.json"]

@@ -1,0 +1,272 @@
+"""The command ``bcos-diffusion``: demo, generate, explain, train, data.
+
+Heavy imports happen inside the commands, so that ``--help`` answers at once. What a user can get
+wrong ends in one line on stderr and exit code 1; a traceback is a bug of ours.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+from tqdm import tqdm
+
+from bcos_diffusion.shipped import SHIPPED
+from bcos_diffusion.staging import staged
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor
+
+    from bcos_diffusion.explain import Explanation
+    from bcos_diffusion.pipeline import BcosDiffusionPipeline
+
+PROGRAM = "bcos-diffusion"
+DESCRIPTION = "Draw pictures from words, and see which word drew what."
+DEMO_PROMPT = "a cat to the left of a banana on a blue background"
+BATCH = 16
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How pictures are drawn."""
+
+    model: Annotated[str | None, tyro.conf.arg(metavar="FOLDER|HUB-ID")] = None
+    """Folder or hub id of a model; without it, the model that comes with the package."""
+    seed: int = 0
+    """The same seed gives the same bytes."""
+    steps: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """Sampling steps, 1 to 1000; without it, as the model says."""
+    guidance: Annotated[float | None, tyro.conf.arg(metavar="SCALE")] = None
+    """Scale of classifier-free guidance, 1 for none; without it, as the model says."""
+    negative_prompt: Annotated[str | None, tyro.conf.arg(metavar="TEXT")] = None
+    """What to steer away from."""
+    update: Literal["homogeneous", "standard"] | None = None
+    """Form of the DDIM update; the standard one adds constants of its own to the budget."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps."""
+    dtype: Literal["float32", "float64", "bfloat16", "float16"] = "float32"
+    """Type of weights and sampling."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed must be in [0, 2^63), got {self.seed}")
+        if self.guidance is not None and not math.isfinite(self.guidance):
+            raise ValueError(f"guidance must be a finite number, got {self.guidance}")
+        if self.negative_prompt is not None and not self.negative_prompt.strip():
+            raise ValueError("the negative prompt is empty; leave it out to steer away from nothing")
+
+    def load(self) -> BcosDiffusionPipeline:
+        """The pipeline on its device, in its dtype."""
+        import torch
+
+        from bcos_diffusion.pipeline import BcosDiffusionPipeline
+
+        if self.model is None and not SHIPPED.is_dir():
+            raise FileNotFoundError(f"this installation has no weights ({SHIPPED} is missing); name a model by --model")
+        device = _device(self.device)
+        pipeline = BcosDiffusionPipeline.from_pretrained(self.model or SHIPPED, getattr(torch, self.dtype))
+        return BcosDiffusionPipeline(pipeline.model.to(device), pipeline.defaults, pipeline.name)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What ``generate`` and ``explain`` of a pipeline take, the seed apart."""
+        names = ("negative_prompt", "steps", "guidance", "update")
+        return {name: getattr(self, name) for name in names}
+
+
+Sampled = Annotated[Sampling, tyro.conf.arg(name="")]
+
+
+def _device(name: str) -> Any:
+    import torch
+
+    try:
+        if name == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        torch.zeros(1, device=name).item()
+        return torch.device(name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device {name!r} cannot be used here: {reason}") from None
+
+
+@contextmanager
+def _progress(total: int, unit: str) -> Iterator[Callable[..., None]]:
+    """A bar on an interactive terminal, nothing elsewhere; yields a function that moves it on by one."""
+    with tqdm(total=total, unit=unit, disable=None, leave=False) as bar:
+        yield lambda *_: bar.update()  # type: ignore[misc]
+
+
+def explain(
+    prompt: tyro.conf.Positional[str], sampling: Sampled = Sampling(), out: Path = Path("bcos-explanation")
+) -> None:
+    """Draw one picture and say which word drew what: image, overlays, figure, raw maps, JSON.
+
+    Args:
+        prompt: What to draw, in quotes.
+        out: Folder to write into.
+    """
+    _explain(prompt, sampling, out)
+
+
+def demo(sampling: Sampled = Sampling(), out: Path = Path("bcos-demo")) -> None:
+    """Explain a picture with the model in the package; needs no argument and no network.
+
+    Args:
+        out: Folder to write into.
+    """
+    _explain(DEMO_PROMPT, sampling, out)
+
+
+def _explain(prompt: str, sampling: Sampling, out: Path) -> None:
+    began = time.monotonic()
+    with staged(out) as folder:
+        from bcos_diffusion.explain import explain as run
+        from bcos_diffusion.figure import save_explanation
+
+        pipeline = sampling.load()
+        steps = pipeline.defaults.steps if sampling.steps is None else sampling.steps
+        with _progress(steps, "step") as advance:
+            explanation = run(pipeline, prompt, seed=sampling.seed, callback=advance, **sampling.options)
+        _require_finite(explanation.trace.image, sampling)
+        save_explanation(explanation, folder)
+        # Overlays are named after words, so those of another prompt would stay beside the new ones.
+        for stale in out.glob("word-[0-9][0-9]-*.png") if (out / "explanation.json").exists() else ():
+            stale.unlink()
+    print(summary(explanation))
+    print(f"\n{out / 'figure.png'} shows it all; wrote {out} in {time.monotonic() - began:.1f} s")
+
+
+def _require_finite(image: Tensor, sampling: Sampling) -> None:
+    if not bool(image.isfinite().all()):
+        hint = "; try --dtype float32" if sampling.dtype in ("float16", "bfloat16") else ""
+        raise ValueError(f"the picture has values that are not finite: damaged weights or too much guidance{hint}")
+
+
+def summary(explanation: Explanation) -> str:
+    """An explanation in a few lines of text: words by relevance, budget, completeness."""
+    width = max(len(part.text) for part in explanation.words) + 1
+    lines = [f"“{explanation.prompt}”  (seed {explanation.seed}, {explanation.steps} steps, model {explanation.model})"]
+    for part in explanation.words:
+        name = f"-{part.text}" if part.negative else part.text
+        bar = "█" * round(40 * part.relevance_absolute)
+        lines.append(f"  {name:<{width}}  {100 * part.relevance_signed:6.1f}%  {bar}")
+    shares = ", ".join(f"{name} {100 * share:.1f}%" for name, share in explanation.budget.items())
+    lines.append(f"budget: {shares}")
+    lines.append(f"completeness: the parts add up to the picture with relative error {explanation.completeness:.1e}")
+    return "\n".join(lines)
+
+
+def generate(
+    prompts: tyro.conf.Positional[tuple[str, ...]],
+    sampling: Sampled = Sampling(),
+    count: int = 1,
+    out: Path = Path("bcos-images"),
+) -> None:
+    """Draw pictures, one PNG each.
+
+    Args:
+        prompts: One or more prompts, each in quotes.
+        count: Pictures per prompt, from seeds seed, seed + 1, …
+        out: Folder to write into.
+    """
+    if not prompts or count < 1:
+        raise ValueError(f"give at least one prompt and a count of at least 1, got {len(prompts)} and {count}")
+    with staged(out) as folder:
+        from bcos_diffusion.encoding import to_pil
+
+        pipeline = sampling.load()
+        for prompt in prompts:
+            pipeline.tokenize(prompt, sampling.negative_prompt)  # all are checked before any is drawn
+        names = []
+        with _progress(len(prompts) * count, "picture") as advance:
+            for number, prompt in enumerate(prompts):
+                slug = re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:60]
+                for first in range(0, count, BATCH):
+                    seeds = range(sampling.seed + first, sampling.seed + min(count, first + BATCH))
+                    images = pipeline.generate([prompt] * len(seeds), seed=seeds[0], **sampling.options)
+                    _require_finite(images, sampling)
+                    for seed, image in zip(seeds, images, strict=True):
+                        names.append(f"{number:02d}-{slug}-seed{seed}.png")
+                        to_pil(image).save(folder / names[-1])
+                        advance()
+    print("\n".join(str(out / name) for name in names))
+
+
+def data(
+    out: Path = Path("bcos-data"),
+    split: Literal["train", "validation", "test"] = "train",
+    count: int = 60,
+    size: int = 64,
+    seed: int = 0,
+) -> None:
+    """Show what models are trained on: scenes, captions and the mask of each word, as PNG and HTML.
+
+    Args:
+        out: Folder to write into.
+        split: Which stream of scenes.
+        count: How many scenes, from the first on.
+        size: Side of a scene in pixels, at least 24.
+        seed: The data set's seed.
+    """
+    if count < 1:
+        raise ValueError(f"count must be at least 1, got {count}")
+    from bcos_diffusion.scenes import Scenes
+    from bcos_diffusion.scenes.sheet import write_sheets
+
+    scenes = Scenes(size=size, split=split, seed=seed, length=count)
+    with staged(out) as folder, _progress(count, "scene") as advance:
+        write_sheets(scenes, folder, advance)
+    print(f"open {out / 'index.html'} to browse {count} scenes")
+
+
+def _train_command() -> Callable[..., None]:
+    """The trainer's command; its options are those of the trainer itself, whose import takes seconds."""
+    from bcos_diffusion.train import TrainConfig
+    from bcos_diffusion.train import train as run
+
+    def train(config: Annotated[TrainConfig, tyro.conf.arg(name="")]) -> None:
+        print(f"wrote {run(config)}; explain with: {PROGRAM} explain PROMPT --model {config.out / 'pipeline'}")
+
+    # An annotation from a local import can only be read by value.
+    train.__annotations__["config"] = Annotated[TrainConfig, tyro.conf.arg(name="")]
+    train.__doc__ = _train_later.__doc__
+    return train
+
+
+def _train_later() -> None:
+    """Train a model on scenes; run the same command again to go on where it was cut."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code. Arguments are those of the process where not given."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    train = _train_command() if arguments[:1] == ["train"] else _train_later
+    commands = {"demo": demo, "generate": generate, "explain": explain, "train": train, "data": data}
+    try:
+        tyro.extras.subcommand_cli_from_dict(commands, prog=PROGRAM, description=DESCRIPTION, args=arguments)
+        sys.stdout.flush()
+    except (ValueError, OSError) as error:
+        print(f"{PROGRAM}: error: {_one_line(error)}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"{PROGRAM}: stopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _one_line(error: Exception) -> str:
+    text = str(error)
+    if isinstance(error, OSError) and error.filename:
+        text = f"{error.filename}: {error.strerror}"
+    return " ".join(text.split()) or type(error).__name__
