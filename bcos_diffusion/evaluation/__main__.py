@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 from pathlib import Path
 
 from bcos_diffusion.evaluation import describe, evaluate
@@ -23,17 +24,25 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--guidance", type=float, default=None, help="guidance; the model's own by default")
     chosen = parser.parse_args(arguments)
     try:
-        origin = provenance(Path(chosen.model))
-        # A file that cannot be written should be known before the minutes of work, not after.
-        write_json(chosen.out, {"provenance": origin, "finished": False})
         pipeline = BcosDiffusionPipeline.from_pretrained(chosen.model)
+        _check_writable(chosen.out)
         result = evaluate(pipeline, chosen.prompts, chosen.seed, chosen.steps, chosen.guidance)
         print(describe(result))
-        write_json(chosen.out, for_json({"provenance": origin, "finished": True, "name": pipeline.name} | result))
+        write_json(chosen.out, for_json({"provenance": provenance(Path(chosen.model)), "name": pipeline.name} | result))
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _check_writable(path: Path) -> None:
+    """Raise OSError now rather than after minutes of work."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise OSError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from bcos_diffusion.evaluation.statistics import bootstrap, mean, spearman
@@ -94,5 +96,13 @@ def _mean(units: Sequence[Sequence[Image]], keep: Callable[[Image], Image], name
 
 
 def _pooled(units: Sequence[Sequence[Image]], keep: Callable[[Image], Image], name: str) -> dict[str, float]:
-    kept = [[word for image in unit for word in keep(image)] for unit in units]
-    return bootstrap(kept, lambda drawn: correlation([word for unit in drawn for word in unit], name))
+    pairs = [
+        np.array([(getattr(word, name), word.effect) for image in unit for word in keep(image)]).reshape(-1, 2)
+        for unit in units
+    ]
+
+    def statistic(drawn: Sequence[NDArray[np.float64]]) -> float:
+        joined = np.concatenate(drawn)
+        return spearman(joined[:, 0], joined[:, 1])
+
+    return bootstrap(pairs, statistic)

@@ -84,15 +84,18 @@ def contributions_of_words(
     positions = word_positions(batch)
     speaking = (positions & batch.value_mask).any(1).nonzero().flatten()
     alone = text.values * positions[speaking][:, :, None].to(text.values.dtype)  # [speaking, L, D]
-    parts, n = 1 + len(speaking), len(x_t)
-    values = torch.cat([text.values, alone]).repeat_interleave(n, 0)  # [parts * N, L, D]
+    # In the "additive" form the U-Net reads the tangent of time from the last part, which no word may be.
+    blanks = 1 if unet.config.time_conditioning == "additive" else 0
+    parts, n = 1 + len(speaking) + blanks, len(x_t)
+    nothing = torch.zeros_like(text.values).expand(blanks, -1, -1)
+    values = torch.cat([text.values, alone, nothing]).repeat_interleave(n, 0)  # [parts * N, L, D]
     state = x_t.new_zeros(parts * n, *x_t.shape[1:])
     state[:n] = x_t
     with stacked(parts):
         out = unet(state, t, Conditioning(values, text.keys.expand(n, -1, -1), text.mask.expand(n, -1)))
     out = out.unflatten(0, (parts, n))
     contributions = out.new_zeros(len(positions), *out.shape[1:])
-    contributions[speaking] = out[1:]
+    contributions[speaking] = out[1 : 1 + len(speaking)]
     return out[0], contributions
 
 
