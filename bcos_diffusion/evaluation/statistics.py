@@ -48,9 +48,7 @@ def ratio(pairs: Sequence[tuple[float, float]]) -> float:
     return above / below
 
 
-def bootstrap(
-    units: Sequence[Unit], statistic: Callable[[Sequence[Unit]], float], resamples: int = RESAMPLES
-) -> dict[str, float]:
+def bootstrap(units: Sequence[Unit], statistic: Callable[[Sequence[Unit]], float]) -> dict[str, float]:
     """A statistic of prompts or scenes with its 95% percentile interval over resampled ``units``.
 
     Seeded, so equal units give an equal interval. Returns ``value``, ``low`` and ``high``; all NaN for no units.
@@ -59,7 +57,7 @@ def bootstrap(
     if math.isnan(value):
         return {"value": math.nan, "low": math.nan, "high": math.nan}
     rng = np.random.Generator(np.random.PCG64(0))
-    drawn = [statistic([units[i] for i in rng.integers(len(units), size=len(units))]) for _ in range(resamples)]
+    drawn = [statistic([units[i] for i in rng.integers(len(units), size=len(units))]) for _ in range(RESAMPLES)]
     known = np.array([d for d in drawn if not math.isnan(d)])
     low, high = np.quantile(known, [0.025, 0.975], method="nearest")
     return {"value": value, "low": float(low), "high": float(high)}

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from bcos_diffusion.diffusion import guide, sample
+from bcos_diffusion.evaluation import statistics
 from bcos_diffusion.evaluation.__main__ import main
 from bcos_diffusion.evaluation.faithfulness import WordEffect, faithfulness, measure
 from bcos_diffusion.evaluation.full_run import Run, Word, draw_without_each_word, judge_colour
@@ -46,6 +47,12 @@ def tiny_pipeline(time_conditioning: str = "scale", dtype: torch.dtype = torch.f
         if "time.project" in name:
             torch.nn.init.normal_(parameter, std=0.1)
     return BcosDiffusionPipeline(model.to(dtype))
+
+
+@pytest.fixture
+def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Intervals are not what these tests look at, and most of what they would spend their time on."""
+    monkeypatch.setattr(statistics, "RESAMPLES", 20)
 
 
 def slow_ranks(values: list[float]) -> list[float]:
@@ -197,6 +204,7 @@ def word(text: str, mass: float, effect: float) -> WordEffect:
     return WordEffect(text, mass, mass, mass, effect)
 
 
+@pytest.mark.usefixtures("few_resamples")
 def test_faithfulness_of_known_words() -> None:
     true = [word("cat", 1, 10), word("dog", 2, 20), word("blue", 3, 30), word("on", 0, 0)]
     false = [word("cat", 3, 10), word("dog", 2, 20), word("blue", 1, 30), word("on", 0, 0)]
@@ -226,6 +234,7 @@ def run_of(words: list[tuple[str, float, float]]) -> Run:
     )  # fmt: skip
 
 
+@pytest.mark.usefixtures("few_resamples")
 def test_masses_of_groups() -> None:
     silent = run_of([("a", 0, 1), ("cat", 6, 4), ("left", 0, 3), ("of", 0, 0), ("blue", 2, 4)])
     found = mass_by_group([silent])
@@ -240,6 +249,7 @@ def test_masses_of_groups() -> None:
     assert not speaking["function_words_carry_exactly_0"]
 
 
+@pytest.mark.usefixtures("few_resamples")
 def test_localisation_counts_regions_and_chance() -> None:
     scenes = [
         [Verdict("object", 0.2, True, 1), Verdict("object", 0.4, False, 1), Verdict("colour", 0.2, True, 1)],
@@ -281,6 +291,7 @@ def test_the_judge_of_objects_finds_them_in_real_scenes() -> None:
     assert related > 3 and holds >= 0.8 * related and reversed_holds == 0
 
 
+@pytest.mark.usefixtures("few_resamples")
 def test_the_command_writes_strict_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tiny_pipeline(dtype=torch.float32).save_pretrained(tmp_path / "model")
     arguments = ["--model", str(tmp_path / "model"), "--prompts", "2", "--steps", "2", "--out"]

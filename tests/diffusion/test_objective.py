@@ -1,0 +1,146 @@
+"""The training terms against slow computations: explicit Jacobians, loops and counts."""
+
+import dataclasses
+
+import pytest
+import torch
+from torch import Tensor
+
+from bcos_diffusion.diffusion import noise_schedule
+from bcos_diffusion.model import TextToImage
+from bcos_diffusion.objective import denoising_loss, drop_words, effect_loss, training_loss
+from bcos_diffusion.text import TextBatch, Tokenizer
+from bcos_diffusion.unet import Conditioning, UNetConfig
+from bcos_kernels.mode import explanation_mode
+
+WORDS = ["a", "cat", "dog", "on", "blue", "broccolis"]
+
+
+def tiny_model(time_conditioning: str = "scale") -> TextToImage:
+    torch.manual_seed(0)
+    config = UNetConfig(
+        size=8, widths=(8, 16), heads=2, text_dim=8, time_dim=8, time_conditioning=time_conditioning,
+        self_attention=(False, True), cross_attention=(True, True),
+    )  # fmt: skip
+    model = TextToImage(config, Tokenizer(WORDS, length=8), text_depth=1).double()
+    for name, parameter in model.named_parameters():
+        if "time.project" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    return model
+
+
+def noisy(n: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return torch.rand(n, 6, 8, 8, generator=generator).double(), torch.tensor([30, 400, 900][:n])
+
+
+def jacobian(model: TextToImage, x_t: Tensor, t: Tensor, batch: TextBatch) -> Tensor:
+    """d x̂ / d values under explanation mode, one backward pass per output: ``[N, 6 * H * W, L, D]``."""
+    text = model.condition(batch)
+    values = text.values.detach().requires_grad_()
+    with explanation_mode():
+        out = model.unet(x_t, t, Conditioning(values, text.keys, text.mask)).flatten(1)
+    # Prompts do not see each other, so the rows of a batch can share a backward pass.
+    rows = [torch.autograd.grad(out[:, j].sum(), values, retain_graph=True)[0] for j in range(out.shape[1])]
+    return torch.stack(rows, dim=1)
+
+
+@pytest.mark.parametrize("time_conditioning", ["scale", "additive"])
+def test_the_effect_term_equals_jacobians_and_two_predictions(time_conditioning: str) -> None:
+    """Each caption has one content word, so the random choice is known."""
+    model = tiny_model(time_conditioning)
+    captions = ["a cat on", "broccolis on a", "blue"]
+    batch = model.tokenizer.encode(captions)
+    x_t, t = noisy(3)
+    x_hat = model(x_t, t, batch)
+    with torch.no_grad():
+        loss = effect_loss(model, x_t, t, batch, x_hat, torch.Generator().manual_seed(0))
+        values = model.text.values(batch.ids)
+        gaps = []
+        for row, word in enumerate(["cat", "broccolis", "blue"]):
+            mask = batch.mask.clone()
+            for position in range(mask.shape[1]):
+                if mask[row, position] and batch.words[row][int(batch.word_index[row, position])] == word:
+                    mask[row, position] = False
+            without = model(x_t, t, dataclasses.replace(batch, mask=mask))[row]
+            chosen = batch.mask[row] & ~mask[row]
+            assert chosen.sum() == (3 if word == "broccolis" else 1)
+            gaps.append((x_hat[row] - without, chosen))
+    linear = jacobian(model, x_t, t, batch)
+    squares = []
+    for row, (effect, chosen) in enumerate(gaps):
+        contribution = sum(linear[row, :, p] @ values[row, p] for p in chosen.nonzero().flatten().tolist())
+        squares.append((contribution - effect.flatten()).pow(2))
+    expected = float(torch.cat(squares).mean())
+    assert expected > 0
+    assert float(loss) == pytest.approx(expected, rel=1e-5)  # the loss itself is taken in fp32
+
+
+def test_the_effect_term_chooses_among_all_content_words() -> None:
+    model = tiny_model()
+    batch = model.tokenizer.encode(["cat on blue"])
+    x_t, t = noisy(1)
+    x_hat = model(x_t, t, batch)
+    with torch.no_grad():
+        losses = [effect_loss(model, x_t, t, batch, x_hat, torch.Generator().manual_seed(s)) for s in range(12)]
+    seen = {round(float(loss), 12) for loss in losses}
+    assert len(seen) == 2
+
+
+def test_a_caption_without_content_has_no_effect_term() -> None:
+    model = tiny_model()
+    x_t, t = noisy(1)
+    for batch in (model.tokenizer.encode(["a on"]), model.tokenizer.encode_null(1)):
+        loss = effect_loss(model, x_t, t, batch, model(x_t, t, batch), torch.Generator())
+        assert float(loss) == 0
+
+
+def test_words_are_dropped_whole_and_as_often_as_asked() -> None:
+    tokenizer, n = Tokenizer(WORDS), 4000
+    batch = tokenizer.encode(["a cat on broccolis"] * n)
+    dropped = drop_words(batch, 0.3, 0.2, torch.Generator().manual_seed(0))
+    assert torch.equal(dropped.ids, batch.ids)
+    assert not (dropped.mask & ~batch.mask).any()
+    kept = torch.stack([dropped.mask[:, :6].gather(1, torch.full((n, 1), p))[:, 0] for p in range(6)], 1)
+    broccolis = kept[:, 3:]
+    assert broccolis.any(1).eq(broccolis.all(1)).all() and broccolis.shape[1] == 3
+    words = kept[:, :4].double()
+    for share in words.mean(0).tolist():  # a word stays with probability 0.7 * 0.8; four standard deviations
+        assert share == pytest.approx(0.56, abs=4 * (0.56 * 0.44 / n) ** 0.5)
+    empty = 0.3 + 0.7 * 0.2**4
+    assert (~kept.any(1)).double().mean().item() == pytest.approx(empty, abs=4 * (empty * (1 - empty) / n) ** 0.5)
+    # Given a caption that stays, words go independently of each other.
+    stays = words[kept.any(1)]
+    assert abs(float(torch.corrcoef(stays[:, :2].T)[0, 1])) < 0.06
+
+
+def test_dropping_nothing_or_everything() -> None:
+    batch = Tokenizer(WORDS).encode(["a cat", "dog"])
+    generator = torch.Generator().manual_seed(0)
+    assert torch.equal(drop_words(batch, 0.0, 0.0, generator).mask, batch.mask)
+    assert not drop_words(batch, 1.0, 0.0, generator).mask.any()
+    assert not drop_words(batch, 0.0, 1.0, generator).mask.any()
+
+
+def test_denoising_loss_is_a_mean_of_squares() -> None:
+    a, b = torch.rand(2, 6, 3, 3), torch.rand(2, 6, 3, 3)
+    slow = sum((float(x) - float(y)) ** 2 for x, y in zip(a.flatten(), b.flatten(), strict=True)) / a.numel()
+    assert float(denoising_loss(a, b)) == pytest.approx(slow, rel=1e-5)
+
+
+def test_the_total_is_the_weighted_sum_and_both_terms_train() -> None:
+    model = tiny_model()
+    x_0, _ = noisy(3)
+    batch = model.tokenizer.encode(["cat on blue", "dog", "a cat"])
+
+    def losses(weight: float) -> dict[str, Tensor]:
+        generator = torch.Generator().manual_seed(4)
+        return training_loss(model, x_0, batch, noise_schedule().double(), generator, weight, effect_fraction=1.0)
+
+    plain, tied = losses(0.0), losses(2.0)
+    assert set(plain) == {"total", "denoising"} and plain["total"] is plain["denoising"]
+    assert torch.equal(plain["denoising"], tied["denoising"])
+    assert float(tied["total"]) == pytest.approx(float(tied["denoising"] + 2 * tied["effect"]))
+    tied["effect"].backward()
+    table = model.text.value_table.weight.grad
+    assert table is not None and table.abs().sum() > 0
