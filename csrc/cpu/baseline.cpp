@@ -1,0 +1,12 @@
+// The kernels for the instruction set that every machine of this architecture has.
+#define BCOS_ISA baseline
+#include "box.hpp"
+#include "reduce.hpp"
+#include "scale.hpp"
+#include "spread.hpp"
+
+namespace bcos {
+const Kernels baseline_kernels{"baseline",           baseline::reduce_squares, baseline::box_sum,
+                               baseline::box_spread, baseline::add_scaled,     baseline::scale,
+                               baseline::scale_backward};
+}  // namespace bcos

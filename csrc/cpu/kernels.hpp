@@ -1,0 +1,52 @@
+// What a kernel is told: pointers, sizes and strides (all in elements). Nothing here knows torch.
+#pragma once
+#include <cstdint>
+
+namespace bcos {
+
+enum class Dtype : int { float32 = 0, float64 = 1, bfloat16 = 2, float16 = 3 };
+
+// How a sum of squares becomes a norm: conv puts eps under the root, linear outside it.
+enum class Finish { none, root_of_sum_plus_eps, root_plus_eps };
+
+struct Image {
+  void* data;
+  int64_t n, c, h, w;  // strides
+};
+
+struct Extent {
+  int64_t n, c, h, w;
+  int64_t groups;
+};
+
+struct Window {
+  int64_t kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w;
+  int64_t top, bottom, left, right;
+  int64_t out_h, out_w;
+
+  bool is_a_pixel() const { return kernel_h * kernel_w == 1 && top + bottom + left + right == 0; }
+};
+
+struct Alignment {
+  double b, delta;
+};
+
+// One entry per kernel, filled once per instruction set. Per-pixel factors (norms, coefficients) are
+// contiguous [N, g, H, W] in the accumulation type: double for double, float for everything else.
+struct Kernels {
+  const char* name;
+  void (*reduce_squares)(Dtype, Extent, Image x, void* sums, Finish, double eps, int threads);
+  void (*box_sum)(Dtype, int64_t planes, int64_t h, int64_t w, const Window&, const void* sums, void* norms, double eps,
+                  int threads);
+  void (*box_spread)(Dtype, int64_t planes, int64_t h, int64_t w, const Window&, const void* coefficients, void* spread,
+                     int threads);
+  void (*add_scaled)(Dtype, Extent, Image dx, Image x, const void* factor, int threads);
+  void (*scale)(Dtype, Extent, Image out, Image y, const void* norms, Alignment, int threads);
+  void (*scale_backward)(Dtype, Extent, Image grad_y, Image grad, Image y, const void* norms, void* coefficients,
+                         Alignment, int threads);
+};
+
+extern const Kernels baseline_kernels;
+extern const Kernels avx2_kernels;  // only where BCOS_HAS_AVX2
+
+}  // namespace bcos
