@@ -92,7 +92,7 @@ def test_a_caption_without_content_has_no_effect_term() -> None:
     x_t, t = noisy(1)
     for batch in (model.tokenizer.encode(["a on"]), model.tokenizer.encode_null(1)):
         loss = effect_loss(model, x_t, t, batch, model(x_t, t, batch), torch.Generator())
-        assert float(loss) == 0
+        assert loss.item() == 0
 
 
 def test_words_are_dropped_whole_and_as_often_as_asked() -> None:
