@@ -7,6 +7,7 @@ wrong ends in one line on stderr and exit code 1; a traceback is a bug of ours.
 from __future__ import annotations
 
 import math
+import os
 import re
 import sys
 import time
@@ -155,13 +156,15 @@ def _require_finite(image: Tensor, sampling: Sampling) -> None:
 
 def summary(explanation: Explanation) -> str:
     """An explanation in a few lines of text: words by relevance, budget, completeness."""
+    from bcos_diffusion.figure import percent
+
     width = max(len(part.text) for part in explanation.words) + 1
     lines = [f"“{explanation.prompt}”  (seed {explanation.seed}, {explanation.steps} steps, model {explanation.model})"]
     for part in explanation.words:
         name = f"-{part.text}" if part.negative else part.text
         bar = "█" * round(40 * part.relevance_absolute)
-        lines.append(f"  {name:<{width}}  {100 * part.relevance_signed:6.1f}%  {bar}")
-    shares = ", ".join(f"{name} {100 * share:.1f}%" for name, share in explanation.budget.items())
+        lines.append(f"  {name:<{width}}  {percent(part.relevance_signed):>7}  {bar}")
+    shares = ", ".join(f"{name} {percent(share)}" for name, share in explanation.budget.items())
     lines.append(f"budget: {shares}")
     lines.append(f"completeness: the parts add up to the picture with relative error {explanation.completeness:.1e}")
     return "\n".join(lines)
@@ -252,10 +255,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code. Arguments are those of the process where not given."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     train = _train_command() if arguments[:1] == ["train"] else _train_later
-    commands = {"demo": demo, "generate": generate, "explain": explain, "train": train, "data": data}
+    commands: dict[str, Callable[..., Any]] = {
+        "demo": demo,
+        "generate": generate,
+        "explain": explain,
+        "train": train,
+        "data": data,
+    }
     try:
         tyro.extras.subcommand_cli_from_dict(commands, prog=PROGRAM, description=DESCRIPTION, args=arguments)
         sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # who read our output has left
+        return 1
     except (ValueError, OSError) as error:
         print(f"{PROGRAM}: error: {_one_line(error)}", file=sys.stderr)
         return 1

@@ -16,6 +16,7 @@ from bcos_diffusion.files import write_atomically, write_json, write_tensors
 
 OVERLAY_SCALE = 8
 BACKDROP = 0.45
+MOST_COLUMNS = 8
 
 
 def word_heat(explanation: Explanation) -> list[Tensor]:
@@ -41,19 +42,24 @@ def draw_figure(explanation: Explanation, path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    heats = word_heat(explanation)
-    columns = max(4, 2 + len(explanation.words))
-    figure = plt.figure(figsize=(1.7 * columns, 4.6), dpi=110, layout="constrained")
-    figure.suptitle(f"“{explanation.prompt}”  seed {explanation.seed}", fontsize=11)
-    grid = figure.add_gridspec(2, columns, height_ratios=[1.15, 1])
-    _show(figure.add_subplot(grid[0, 0]), to_pil(explanation.image), "image")
     error = f"its words alone\nMSE {explanation.reconstruction_mse:.4f}"
-    _show(figure.add_subplot(grid[0, 1]), to_pil(explanation.reconstruction), error)
-    for column, (part, heat) in enumerate(zip(explanation.words, heats, strict=True), start=2):
-        _show(figure.add_subplot(grid[0, column]), overlay(explanation.image, heat), label(part))
-    half = columns // 2
-    _relevance_bars(figure.add_subplot(grid[1, :half]), explanation)
-    _budget_bars(figure.add_subplot(grid[1, half:]), explanation)
+    tiles = [(to_pil(explanation.image), "image"), (to_pil(explanation.reconstruction), error)]
+    for part, heat in zip(explanation.words, word_heat(explanation), strict=True):
+        tiles.append((overlay(explanation.image, heat), label(part)))
+    columns = min(MOST_COLUMNS, max(4, len(tiles)))
+    rows = -(-len(tiles) // columns)
+    bars = 1.0 + 0.17 * len(explanation.words)
+    figure = plt.figure(figsize=(1.5 * columns, 1.8 * rows + bars + 0.6), dpi=110, layout="constrained")
+    figure.suptitle(f"“{explanation.prompt}”  seed {explanation.seed}", fontsize=11)
+    upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=[1.8 * rows, bars])[:, 0]
+    for axes in upper.subplots(rows, columns, squeeze=False).flat:
+        axes.axis("off")
+    for axes, (picture, title) in zip(upper.axes, tiles, strict=False):
+        axes.imshow(np.asarray(picture), interpolation="nearest")
+        axes.set_title(title, fontsize=9)
+    left, right = lower.subplots(1, 2)
+    _relevance_bars(left, explanation)
+    _budget_bars(right, explanation)
     try:
         write_atomically(path, lambda temporary: figure.savefig(temporary, format="png", metadata={"Software": None}))
     finally:
@@ -65,10 +71,9 @@ def label(part: Part) -> str:
     return f"−{part.text}" if part.negative else part.text
 
 
-def _show(axes: matplotlib.axes.Axes, picture: Image.Image, title: str) -> None:
-    axes.imshow(np.asarray(picture), interpolation="nearest")
-    axes.set_title(title, fontsize=9)
-    axes.axis("off")
+def percent(share: float) -> str:
+    """A share as people read it; what rounds to zero has no sign."""
+    return f"{round(100 * share, 1) + 0.0:.1f}%"
 
 
 def _relevance_bars(axes: matplotlib.axes.Axes, explanation: Explanation) -> None:
@@ -84,7 +89,7 @@ def _relevance_bars(axes: matplotlib.axes.Axes, explanation: Explanation) -> Non
 def _budget_bars(axes: matplotlib.axes.Axes, explanation: Explanation) -> None:
     budget = explanation.budget
     axes.bar(range(len(budget)), list(budget.values()), color="#4c72b0")
-    axes.set_xticks(range(len(budget)), [f"{k}\n{100 * v:.1f}%" for k, v in budget.items()], fontsize=8)
+    axes.set_xticks(range(len(budget)), [f"{k}\n{percent(v)}" for k, v in budget.items()], fontsize=8)
     axes.axhline(0, color="black", linewidth=0.6)
     axes.set_title(f"budget of the image; completeness error {explanation.completeness:.1e}", fontsize=9)
     axes.tick_params(axis="y", labelsize=7)
