@@ -83,9 +83,7 @@ def scale_backward(grad: Tensor, y: Tensor, n: Tensor, b: float, delta: float) -
     """
     n, groups = _per_pixel("n", n, y)
     if grad.shape != y.shape or grad.dtype != y.dtype:
-        raise ValueError(
-            f"grad must be like y, {tuple(y.shape)} {y.dtype}, got {tuple(grad.shape)} {grad.dtype}"
-        )
+        raise ValueError(f"grad must be like y, {tuple(y.shape)} {y.dtype}, got {tuple(grad.shape)} {grad.dtype}")
     grad_y, c = torch.empty_like(y), torch.empty_like(n)
     _kernels(grad, y, n).scale_backward(
         _CODES[y.dtype], grad_y.data_ptr(), _strides(grad_y), grad.data_ptr(), _strides(grad), y.data_ptr(),
@@ -165,9 +163,7 @@ def _per_pixel(name: str, n: Tensor, y: Tensor) -> tuple[Tensor, int]:
 
 def _contiguous(name: str, factor: Tensor, shape: tuple[int, ...], like: Tensor) -> Tensor:
     if factor.shape != shape or factor.dtype != _accumulator(like):
-        raise ValueError(
-            f"{name} must be {shape} {_accumulator(like)}, got {tuple(factor.shape)} {factor.dtype}"
-        )
+        raise ValueError(f"{name} must be {shape} {_accumulator(like)}, got {tuple(factor.shape)} {factor.dtype}")
     return factor.contiguous()
 
 
