@@ -140,7 +140,7 @@ def test_the_total_is_the_weighted_sum_and_both_terms_train() -> None:
     plain, tied = losses(0.0), losses(2.0)
     assert set(plain) == {"total", "denoising"} and plain["total"] is plain["denoising"]
     assert torch.equal(plain["denoising"], tied["denoising"])
-    assert float(tied["total"]) == pytest.approx(float(tied["denoising"] + 2 * tied["effect"]))
+    assert tied["total"].item() == pytest.approx(tied["denoising"].item() + 2 * tied["effect"].item())
     tied["effect"].backward()
     table = model.text.value_table.weight.grad
     assert table is not None and table.abs().sum() > 0
