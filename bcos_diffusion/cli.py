@@ -140,10 +140,12 @@ def _explain(prompt: str, sampling: Sampling, out: Path) -> None:
         with _progress(steps, "step") as advance:
             explanation = run(pipeline, prompt, seed=sampling.seed, callback=advance, **sampling.options)
         _require_finite(explanation.trace.image, sampling)
-        save_explanation(explanation, folder)
-        # Overlays are named after words, so those of another prompt would stay beside the new ones.
-        for stale in out.glob("word-[0-9][0-9]-*.png") if (out / "explanation.json").exists() else ():
-            stale.unlink()
+        written = {path.name for path in save_explanation(explanation, folder)}
+        again = (out / "explanation.json").exists()
+    if again:  # overlays are named after words, so those of another prompt would stay beside the new ones
+        for overlay in out.glob("word-[0-9][0-9]-*.png"):
+            if overlay.name not in written:
+                overlay.unlink()
     print(summary(explanation))
     print(f"\n{out / 'figure.png'} shows it all; wrote {out} in {time.monotonic() - began:.1f} s")
 

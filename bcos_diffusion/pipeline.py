@@ -69,7 +69,7 @@ class BcosDiffusionPipeline:
                 UNetConfig.from_dict(config["unet"]), Tokenizer.from_dict(config["tokenizer"]), config["text_depth"]
             )
             defaults = Defaults(**config["defaults"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
             raise ValueError(f"{folder / 'config.json'} does not describe a bcos_diffusion pipeline: {error}") from None
         tensors = read_tensors(folder / "model.safetensors")
         try:

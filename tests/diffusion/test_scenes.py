@@ -58,33 +58,43 @@ def shrunk(noun: str, size: int) -> NDArray[np.float64]:
     return np.einsum("ij,kjc->kic", areas(master.shape[1], width), across)
 
 
-def rendered(scene: Scene) -> tuple[NDArray[np.float64], list[NDArray[np.float64]]]:
-    """The picture, and the alpha of each object over the whole canvas."""
+def tied(long: int, short: int) -> NDArray[np.bool_]:
+    """The cells of :func:`areas` with an edge exactly on a centre: rounding decides who gets that centre."""
+    on_centre = [2 * i * long % short == 0 and 2 * i * long // short % 2 == 1 for i in range(short + 1)]
+    return np.array(on_centre[:-1]) | np.array(on_centre[1:])
+
+
+def rendered(scene: Scene) -> tuple[NDArray[np.float64], list[NDArray[np.float64]], NDArray[np.bool_]]:
+    """The picture, the alpha of each object over the whole canvas, and the pixels without a tie."""
     canvas = np.ones((SIZE, SIZE, 3)) * np.array(COLOURS[scene.background]) / 255
-    alphas = []
+    alphas, certain = [], np.ones((SIZE, SIZE), np.bool_)
     for placed in scene.objects:
         pixels = shrunk(placed.noun, placed.size)
+        (height, width), (tall, wide) = pixels.shape[:2], artwork(placed.noun).shape[:2]
+        where = np.s_[placed.top : placed.top + height, placed.left : placed.left + width]
         layer = np.zeros((SIZE, SIZE, 4))
-        layer[placed.top : placed.top + pixels.shape[0], placed.left : placed.left + pixels.shape[1]] = pixels
+        layer[where] = pixels
+        certain[where] &= ~(tied(tall, height)[:, None] | tied(wide, width))
         canvas = canvas * (1 - layer[..., 3:]) + layer[..., :3]
         alphas.append(layer[..., 3])
-    return canvas, alphas
+    return canvas, alphas, certain
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_pictures_and_masks_match_an_independent_renderer(split: str) -> None:
+    compared, solid = [], 0
     for scene in scenes(split)[:80]:
-        picture, alphas = rendered(scene)
-        # 8 bits, rounded four times; where a source pixel's centre is on an edge, it may count on either side.
-        difference = np.abs(scene.image / 255 - picture)
-        assert (difference < 3 / 255).mean() > 0.96 and difference.max() < 0.15
+        picture, alphas, certain = rendered(scene)
+        assert np.abs(scene.image / 255 - picture)[certain].max() < 2.5 / 255  # rounded to 8 bits on the way
         for number, placed in enumerate(scene.objects):
             covered = np.max([np.zeros((SIZE, SIZE)), *alphas[number + 1 :]], axis=0)
-            sure = (np.abs(alphas[number] - 0.5) > 0.1) & (np.abs(covered - 0.5) > 0.1)
+            sure = certain & (np.abs(alphas[number] - 0.5) > 0.005) & (np.abs(covered - 0.5) > 0.005)
             expected = (alphas[number] >= 0.5) & (covered < 0.5)
             assert placed.mask is not None and placed.mask.any()
             assert (placed.mask == expected)[sure].all()
-            assert sure.mean() > 0.9
+            compared.append(sure[alphas[number] > 0].mean())
+            solid += int((placed.mask & sure).sum())
+    assert np.mean(compared) > 0.75 and solid > 5000
 
 
 def test_masks_of_a_scene_do_not_overlap_and_the_background_has_its_colour() -> None:
