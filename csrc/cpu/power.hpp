@@ -76,11 +76,12 @@ inline A power(A v, const Exponent<A>& e) {
   if constexpr (kind == Kind::general) return raise(v, e);
 }
 
-// |cos| of the angle between input and weight; a zero input has none.
+// |cos| of the angle between input and weight; a zero input has none. The inverse of the norm is shared by the
+// channels of a pixel, so that each costs a product and not a division.
 template <class A>
-inline A cosine(A y, A norm) {
+inline A cosine(A y, A inverse_norm) {
   const A magnitude = std::fabs(y);
-  return magnitude == A(0) ? A(0) : magnitude / norm;
+  return magnitude == A(0) ? A(0) : magnitude * inverse_norm;
 }
 
 // Calls body(std::integral_constant-like tag) with the kind known at compile time.

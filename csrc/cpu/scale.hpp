@@ -5,18 +5,24 @@
 
 namespace bcos::BCOS_ISA {
 
+template <class A>
+void invert(const A* norms, A* inverses, int64_t length) {
+#pragma omp simd
+  for (int64_t i = 0; i < length; ++i) inverses[i] = 1 / norms[i];
+}
+
 template <class T, Kind kind>
-inline void scale_one(T y, accumulator_t<T> norm, const Exponent<accumulator_t<T>>& e, T& out) {
+inline void scale_one(T y, accumulator_t<T> inverse, const Exponent<accumulator_t<T>>& e, T& out) {
   const auto wide = widen(y);
-  narrow(wide * power<kind>(cosine(wide, norm) + e.delta, e), out);
+  narrow(wide * power<kind>(cosine(wide, inverse) + e.delta, e), out);
 }
 
 template <class T, Kind kind, bool adjoin>
-void scale_run(const T* y, int64_t y_step, T* out, int64_t out_step, const accumulator_t<T>* norms, int64_t length,
-               const Exponent<accumulator_t<T>>& e) {
+void scale_run(const T* y, int64_t y_step, T* out, int64_t out_step, const accumulator_t<T>* inverses,
+               int64_t length, const Exponent<accumulator_t<T>>& e) {
   const int64_t from = adjoin ? 1 : y_step, to = adjoin ? 1 : out_step;
 #pragma omp simd
-  for (int64_t i = 0; i < length; ++i) scale_one<T, kind>(y[i * from], norms[i], e, out[i * to]);
+  for (int64_t i = 0; i < length; ++i) scale_one<T, kind>(y[i * from], inverses[i], e, out[i * to]);
 }
 
 template <class T, Kind kind>
@@ -29,22 +35,23 @@ void scale_of(Extent e, Image out, Image y, const accumulator_t<T>* norms, Align
       for (int64_t g = 0; g < e.groups; ++g) {
         const T* from = at<const T>(y, n, g * channels, row, w);
         T* to = at<T>(out, n, g * channels, row, w);
-        const auto norm = norms[factor_at(e, n, g, row, w)];
+        const auto inverse = 1 / norms[factor_at(e, n, g, row, w)];
 #pragma omp simd
-        for (int64_t c = 0; c < channels; ++c) scale_one<T, kind>(from[c], norm, exponent, to[c]);
+        for (int64_t c = 0; c < channels; ++c) scale_one<T, kind>(from[c], inverse, exponent, to[c]);
       }
     });
   }
   const bool adjoin = pixels_adjoin(out, y);
   planar(e, threads, [&](int64_t n, int64_t g, int64_t row, int64_t w, int64_t length) {
-    const auto* run_norms = norms + factor_at(e, n, g, row, w);
+    accumulator_t<T> inverses[longest_run];
+    invert(norms + factor_at(e, n, g, row, w), inverses, length);
     for (int64_t c = g * channels; c < (g + 1) * channels; ++c) {
       const T* from = at<const T>(y, n, c, row, w);
       T* to = at<T>(out, n, c, row, w);
       if (adjoin) {
-        scale_run<T, kind, true>(from, 1, to, 1, run_norms, length, exponent);
+        scale_run<T, kind, true>(from, 1, to, 1, inverses, length, exponent);
       } else {
-        scale_run<T, kind, false>(from, y.w, to, out.w, run_norms, length, exponent);
+        scale_run<T, kind, false>(from, y.w, to, out.w, inverses, length, exponent);
       }
     }
   });
@@ -52,11 +59,11 @@ void scale_of(Extent e, Image out, Image y, const accumulator_t<T>* norms, Align
 
 // Writes the gradient of one y and returns its share of -c n² / (b-1).
 template <class T, Kind kind>
-inline accumulator_t<T> backward_one(T grad, T y, accumulator_t<T> norm, const Exponent<accumulator_t<T>>& e,
+inline accumulator_t<T> backward_one(T grad, T y, accumulator_t<T> inverse, const Exponent<accumulator_t<T>>& e,
                                      T& grad_y) {
   using A = accumulator_t<T>;
   const A wide = widen(y);
-  const A u = cosine(wide, norm);
+  const A u = cosine(wide, inverse);
   const A v = u + e.delta;
   const A ratio = kind == Kind::identity || kind == Kind::one ? A(1) : (v == A(0) ? A(0) : u / v);
   const A scaled = widen(grad) * power<kind>(v, e);
@@ -65,18 +72,18 @@ inline accumulator_t<T> backward_one(T grad, T y, accumulator_t<T> norm, const E
 }
 
 template <class A>
-inline A coefficient(A sum, A norm, A p) {
-  return norm == A(0) ? A(0) : -p * (sum / norm) / norm;
+inline A coefficient(A sum, A inverse, A p) {
+  return sum == A(0) ? A(0) : -p * (sum * inverse) * inverse;
 }
 
 template <class T, Kind kind, bool adjoin>
 void backward_run(const T* grad, int64_t grad_step, const T* y, int64_t y_step, T* grad_y, int64_t grad_y_step,
-                  const accumulator_t<T>* norms, accumulator_t<T>* sums, int64_t length,
+                  const accumulator_t<T>* inverses, accumulator_t<T>* sums, int64_t length,
                   const Exponent<accumulator_t<T>>& e) {
   const int64_t a = adjoin ? 1 : grad_step, b = adjoin ? 1 : y_step, to = adjoin ? 1 : grad_y_step;
 #pragma omp simd
   for (int64_t i = 0; i < length; ++i) {
-    sums[i] += backward_one<T, kind>(grad[i * a], y[i * b], norms[i], e, grad_y[i * to]);
+    sums[i] += backward_one<T, kind>(grad[i * a], y[i * b], inverses[i], e, grad_y[i * to]);
   }
 }
 
@@ -94,32 +101,33 @@ void scale_backward_of(Extent e, Image grad_y, Image grad, Image y, const accumu
         const T* from = at<const T>(y, n, g * channels, row, w);
         T* to = at<T>(grad_y, n, g * channels, row, w);
         const int64_t index = factor_at(e, n, g, row, w);
-        const A norm = norms[index];
+        const A inverse = 1 / norms[index];
         A sum = 0;
 #pragma omp simd reduction(+ : sum)
         for (int64_t c = 0; c < channels; ++c) {
-          sum += backward_one<T, kind>(upstream[c], from[c], norm, exponent, to[c]);
+          sum += backward_one<T, kind>(upstream[c], from[c], inverse, exponent, to[c]);
         }
-        coefficients[index] = coefficient(sum, norm, exponent.p);
+        coefficients[index] = coefficient(sum, inverse, exponent.p);
       }
     });
   }
   const bool adjoin = pixels_adjoin(grad_y, grad, y);
   planar(e, threads, [&](int64_t n, int64_t g, int64_t row, int64_t w, int64_t length) {
-    const A* run_norms = norms + factor_at(e, n, g, row, w);
+    A inverses[longest_run];
+    invert(norms + factor_at(e, n, g, row, w), inverses, length);
     A* sums = coefficients + factor_at(e, n, g, row, w);
     for (int64_t i = 0; i < length; ++i) sums[i] = 0;
     for (int64_t c = g * channels; c < (g + 1) * channels; ++c) {
       const T *upstream = at<const T>(grad, n, c, row, w), *from = at<const T>(y, n, c, row, w);
       T* to = at<T>(grad_y, n, c, row, w);
       if (adjoin) {
-        backward_run<T, kind, true>(upstream, 1, from, 1, to, 1, run_norms, sums, length, exponent);
+        backward_run<T, kind, true>(upstream, 1, from, 1, to, 1, inverses, sums, length, exponent);
       } else {
-        backward_run<T, kind, false>(upstream, grad.w, from, y.w, to, grad_y.w, run_norms, sums, length, exponent);
+        backward_run<T, kind, false>(upstream, grad.w, from, y.w, to, grad_y.w, inverses, sums, length, exponent);
       }
     }
 #pragma omp simd
-    for (int64_t i = 0; i < length; ++i) sums[i] = coefficient(sums[i], run_norms[i], exponent.p);
+    for (int64_t i = 0; i < length; ++i) sums[i] = coefficient(sums[i], inverses[i], exponent.p);
   });
 }
 

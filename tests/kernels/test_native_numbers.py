@@ -32,7 +32,7 @@ def test_conversions_are_those_of_torch(dtype):
     # out = y * |y| / n: results between, above and below the numbers of the type, rounded as torch rounds.
     n = torch.logspace(-3, 3, 256, dtype=_accumulator(dtype))
     wide = y.to(_accumulator(dtype))
-    expected = (wide * torch.where(wide == 0, 0.0, wide.abs() / n[:, None])).to(dtype)
+    expected = (wide * torch.where(wide == 0, 0.0, wide.abs() * (1 / n)[:, None])).to(dtype)
     torch.testing.assert_close(cpu.scale(y, n, 2.0, 0.0), expected, rtol=0, atol=0, equal_nan=True)
 
 
