@@ -83,7 +83,12 @@ def completeness(
         means = {name: mean for name, mean in _running_means(model).items() if mean[0] in found}
         for bias, constant in means.values():
             tangents[bias] = tangents[bias] + constant
-        output, total = along(call, call.inputs, tangents)
+        # One pass an input, so that the total is a sum of what each of them gives, rounding included.
+        passes = [along(call, {name: x}) for name, x in call.inputs.items()]
+        if tangents:
+            passes.append(along(call, {}, tangents))
+        output = passes[0][0]
+        total = torch.stack([given for _, given in passes]).sum(0)
         explained, mass = _budget(call, cotangent, target, means)
     return Completeness(output, total, explained, mass)
 

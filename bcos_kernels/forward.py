@@ -19,8 +19,8 @@ def along(
 ) -> tuple[Tensor, Tensor]:
     """Return the output and ``W v``, by one forward-mode pass (J v of what is not held).
 
-    tangents: like the inputs, by name; parameters: tangents of ``call.parameters``. Both results have
-    the output's shape and no graph.
+    tangents: like the inputs, by name, 0 where a name is left out; parameters: tangents of
+    ``call.parameters``. Both results have the output's shape and no graph.
     """
     # Of the fused attention kernels some have no forward derivative; the plain one does.
     with (
@@ -30,7 +30,10 @@ def along(
         stacked(1),
         forward_ad.dual_level(),
     ):
-        duals = {name: forward_ad.make_dual(x, tangents[name].clone()) for name, x in call.inputs.items()}
+        duals = {
+            name: forward_ad.make_dual(x, tangents[name].clone()) if name in tangents else x
+            for name, x in call.inputs.items()
+        }
         moved = {name: forward_ad.make_dual(call.parameters[name], v) for name, v in (parameters or {}).items()}
         output, tangent = forward_ad.unpack_dual(
             Call(call.model, duals, call.positional, call.constants, {**call.parameters, **moved}).run()
