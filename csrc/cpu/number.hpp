@@ -44,11 +44,11 @@ inline double widen(double value) { return value; }
 inline float widen(bfloat16 value) { return float_of(static_cast<uint32_t>(value.bits) << 16); }
 
 inline float widen(float16 value) {
-  const uint32_t magnitude = (value.bits & 0x7fffu) << 13;
+  const int32_t magnitude = (value.bits & 0x7fff) << 13;
   // The multiplication rebiases the exponent (15 -> 127) and normalises subnormals; infinities and NaN
   // keep their all-ones exponent.
-  const uint32_t finite = bits_of(float_of(magnitude) * 0x1p112f);
-  const uint32_t special = magnitude >= (0x7c00u << 13) ? 0x7f800000u : 0u;
+  const uint32_t finite = bits_of(float_of(static_cast<uint32_t>(magnitude)) * 0x1p112f);
+  const uint32_t special = magnitude >= (0x7c00 << 13) ? 0x7f800000u : 0u;
   return float_of(finite | special | ((value.bits & 0x8000u) << 16));
 }
 
@@ -59,19 +59,19 @@ inline void narrow(float value, bfloat16& out) {  // round to nearest even
   const uint32_t bits = bits_of(value);
   const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
   const uint32_t quiet_nan = (bits >> 16) | 0x40u;
-  out.bits = static_cast<uint16_t>((bits & 0x7fffffffu) > 0x7f800000u ? quiet_nan : rounded);
+  out.bits = static_cast<uint16_t>(value != value ? quiet_nan : rounded);
 }
 
 inline void narrow(float value, float16& out) {  // round to nearest even
   const uint32_t bits = bits_of(value);
-  const uint32_t magnitude = bits & 0x7fffffffu;
+  const int32_t magnitude = static_cast<int32_t>(bits & 0x7fffffffu);  // signed: AVX2 compares nothing else
   // Adding 0.5 makes the float adder round a subnormal result at the half's last bit.
-  const uint32_t subnormal = bits_of(float_of(magnitude) + 0.5f) - bits_of(0.5f);
-  const uint32_t normal = (magnitude - (112u << 23) + 0xfffu + ((magnitude >> 13) & 1u)) >> 13;
-  const uint32_t overflow = magnitude > 0x7f800000u ? 0x7e00u : 0x7c00u;
-  const uint32_t finite = magnitude < (113u << 23) ? subnormal : normal;
-  const uint32_t result = magnitude >= (143u << 23) ? overflow : finite;
-  out.bits = static_cast<uint16_t>(result | ((bits >> 16) & 0x8000u));
+  const int32_t subnormal = static_cast<int32_t>(bits_of(std::fabs(value) + 0.5f) - bits_of(0.5f));
+  const int32_t normal = (magnitude - (112 << 23) + 0xfff + ((magnitude >> 13) & 1)) >> 13;
+  const int32_t overflow = value != value ? 0x7e00 : 0x7c00;
+  const int32_t finite = magnitude < (113 << 23) ? subnormal : normal;
+  const int32_t result = magnitude >= (143 << 23) ? overflow : finite;
+  out.bits = static_cast<uint16_t>(static_cast<uint32_t>(result) | ((bits >> 16) & 0x8000u));
 }
 
 // Calls body(T{}) with the type that the code names.

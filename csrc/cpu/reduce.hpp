@@ -36,19 +36,6 @@ void sum_run(const T* x, int64_t channels, int64_t channel_stride, int64_t pixel
 }
 
 template <class T>
-accumulator_t<T> sum_channels(const T* x, int64_t channels) {
-  accumulator_t<T> first = 0, second = 0, rest = 0;  // two chains hide the latency of the addition
-  const int64_t half = channels / 2;
-#pragma omp simd reduction(+ : first, second)
-  for (int64_t c = 0; c < half; ++c) {
-    first += squared(x[c]);
-    second += squared(x[half + c]);
-  }
-  if (channels % 2) rest = squared(x[channels - 1]);
-  return first + second + rest;
-}
-
-template <class T>
 void reduce_squares_of(Extent e, Image x, accumulator_t<T>* sums, Finish finish, double eps, int threads) {
   using A = accumulator_t<T>;
   merge_rows(e, x);
@@ -56,7 +43,8 @@ void reduce_squares_of(Extent e, Image x, accumulator_t<T>* sums, Finish finish,
   if (channelwise_is_better(e, x)) {
     return channelwise(e, threads, [&](int64_t n, int64_t row, int64_t w) {
       for (int64_t g = 0; g < e.groups; ++g) {
-        const A sum = sum_channels(at<const T>(x, n, g * channels, row, w), channels);
+        const T* first = at<const T>(x, n, g * channels, row, w);
+        const A sum = sum_of<A>(channels, [&](int64_t c) { return squared(first[c]); });
         sums[factor_at(e, n, g, row, w)] = finished(sum, finish, static_cast<A>(eps));
       }
     });

@@ -102,11 +102,8 @@ void scale_backward_of(Extent e, Image grad_y, Image grad, Image y, const accumu
         T* to = at<T>(grad_y, n, g * channels, row, w);
         const int64_t index = factor_at(e, n, g, row, w);
         const A inverse = 1 / norms[index];
-        A sum = 0;
-#pragma omp simd reduction(+ : sum)
-        for (int64_t c = 0; c < channels; ++c) {
-          sum += backward_one<T, kind>(upstream[c], from[c], inverse, exponent, to[c]);
-        }
+        const A sum = sum_of<A>(
+            channels, [&](int64_t c) { return backward_one<T, kind>(upstream[c], from[c], inverse, exponent, to[c]); });
         coefficients[index] = coefficient(sum, inverse, exponent.p);
       }
     });

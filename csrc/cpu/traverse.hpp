@@ -67,6 +67,24 @@ void channelwise(const Extent& e, int threads, const Body& body) {
   }
 }
 
+// Sum of term(i) over i < count, in a fixed order. Several sums side by side hide the latency of the addition.
+template <class A, class Term>
+inline A sum_of(int64_t count, const Term& term) {
+  constexpr int64_t width = 64 / sizeof(A);
+  A lanes[width] = {};
+  int64_t i = 0;
+  for (; i + width <= count; i += width) {
+#pragma omp simd
+    for (int64_t lane = 0; lane < width; ++lane) lanes[lane] += term(i + lane);
+  }
+  A rest = 0;
+  for (; i < count; ++i) rest += term(i);
+  for (int64_t half = width / 2; half > 0; half /= 2) {
+    for (int64_t lane = 0; lane < half; ++lane) lanes[lane] += lanes[lane + half];
+  }
+  return lanes[0] + rest;
+}
+
 // Index of a per-pixel factor [N, g, H, W].
 inline int64_t factor_at(const Extent& e, int64_t n, int64_t g, int64_t row, int64_t w) {
   return ((n * e.groups + g) * e.h + row) * e.w + w;
