@@ -77,6 +77,7 @@ class BuildNative(build_ext):
     def run(self) -> None:
         self.info: dict[str, Any] = {"python": platform.python_version(), "machine": platform.machine()}
         cuda_wish()  # a typing mistake should not cost a compilation
+        self.into_source = bool(self.inplace)  # setuptools hides it while it builds
         super().run()
         target = Path(self.get_ext_fullpath("bcos_kernels._cpu")).parent / "_build.json"
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -144,7 +145,8 @@ class BuildNative(build_ext):
     def discard(self, ext: Extension) -> None:
         """Remove what an earlier build left: it would not match what is recorded."""
         Path(self.get_ext_fullpath(ext.name)).unlink(missing_ok=True)
-        Path(self.get_ext_filename(self.get_ext_fullname(ext.name))).unlink(missing_ok=True)
+        if self.into_source:
+            Path(self.get_ext_filename(self.get_ext_fullname(ext.name))).unlink(missing_ok=True)
 
     def copy_file(self, infile: Any, outfile: Any, *args: Any, **kwargs: Any) -> Any:
         """Replace at once: another process may be loading the extension from the source folder."""
