@@ -5,8 +5,6 @@ type, relative to the sum of the magnitudes that enter each output.
 """
 
 import itertools
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -251,38 +249,6 @@ def test_zero_gives_zero_and_never_nan(b, delta, layout, dtype):
     assert not c.any()
     s = 1.0 if b == 1 else (0.0 if b == 2 else delta) ** (b - 1)
     torch.testing.assert_close(grad_y, torch.full_like(y, s))
-
-
-@pytest.mark.parametrize("layout", ["contiguous", "channels_last", "cropped"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_results_do_not_depend_on_the_number_of_threads(dtype, layout):
-    x = IMAGE_LAYOUTS[layout](_random((3, 40, 21, 33), dtype))
-    window = ((3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 2)
-
-    def run(threads):
-        torch.set_num_threads(threads)
-        n = cpu.patch_norm(x, *window, 1e-6)
-        results = [n, cpu.scale(x, n, 2.5, 1e-6), *cpu.scale_backward(x, x, n, 1.5, 1e-6)]
-        dx = x.clone(memory_format=torch.preserve_format)
-        cpu.spread(dx, x, n, *window)
-        return [*results, dx, cpu.row_norm(x.reshape(-1, 33), 1e-12)]
-
-    before = torch.get_num_threads()
-    try:
-        one, two, again = run(1), run(2), run(2)
-    finally:
-        torch.set_num_threads(before)
-    for a, b, c in zip(one, two, again, strict=True):
-        assert torch.equal(a, b) and torch.equal(b, c)
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-def test_torch_and_the_kernels_share_one_thread_pool():
-    if not _cpu.openmp:
-        pytest.skip("built without OpenMP")
-    loaded = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if ".so" in line}
-    pools = {path for path in loaded if Path(path).name.startswith(("libgomp", "libomp", "libiomp"))}
-    assert len(pools) == 1, pools
 
 
 def test_refusals_say_what_is_accepted():
