@@ -1,0 +1,36 @@
+"""Neural networks that explain themselves exactly: B-cos layers, fused kernels and the explanation."""
+
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as _version
+
+from bcos_kernels import functional
+from bcos_kernels.explanation import (
+    Completeness,
+    completeness,
+    contributions,
+    explanation_mode,
+    is_explaining,
+    maps,
+    stacked,
+)
+from bcos_kernels.modules.conv import BcosConv2d
+from bcos_kernels.modules.linear import BcosLinear
+
+try:
+    __version__ = _version("bcos-kernels")
+except PackageNotFoundError:  # a source folder that was never installed
+    __version__ = "0+unknown"
+
+__all__ = [
+    "BcosConv2d",
+    "BcosLinear",
+    "Completeness",
+    "__version__",
+    "completeness",
+    "contributions",
+    "explanation_mode",
+    "functional",
+    "is_explaining",
+    "maps",
+    "stacked",
+]

@@ -1,8 +1,8 @@
 """The B-cos epilogue by the C++ kernels: same functions and signatures as ``reference.py``.
 
-The kernels take addresses, sizes and strides, so every layout is read in place. What they require is
-checked here, with ValueError, because past this point a mistake is a crash. Norms and coefficients are contiguous in the
-accumulation type: float64 for float64, float32 for everything else.
+The kernels take addresses, sizes and strides, so every layout is read in place. What they require is checked
+here, with ValueError, because past this point a mistake is a crash. Norms and coefficients are contiguous in
+the accumulation type: float64 for float64, float32 for everything else.
 """
 
 from __future__ import annotations

@@ -1,0 +1,152 @@
+"""B-cos layers as functions: checks and dtype rules; the work is done in ``ops``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from bcos_kernels.mode import is_explaining, primal, slices, weigh
+from bcos_kernels.ops import maxout
+from bcos_kernels.ops.bcos_conv2d import reference as conv_reference
+from bcos_kernels.ops.bcos_conv2d.geometry import pad, resolve
+from bcos_kernels.ops.bcos_conv2d.op import BcosConv2dOp
+from bcos_kernels.ops.bcos_linear import reference as linear_reference
+from bcos_kernels.ops.bcos_linear.op import BcosLinearOp
+from bcos_kernels.ops.epilogue import reference as epilogue
+from bcos_kernels.ops.weights import CONVENTIONS, prepare
+
+
+def bcos_linear(x: Tensor, weight: Tensor, b: float = 2, max_out: int = 1, convention: str = "A") -> Tensor:
+    """B-cos transform of vectors: ``|cos(x, w)|^(b-1) · ŵx`` for each row w of ``weight``.
+
+    x: ``[..., D]``; weight: ``[O * max_out, D]``, of the same floating dtype (or under autocast); returns
+    ``[..., O]``. b: any real of at least 1. convention: the scale of the weights, see ``ops/weights.py``.
+    Norms accumulate in fp32 at least. Under explanation mode |cos| is a constant; in a stacked batch it is
+    that of the first part. Raises ValueError. Source: Böhle et al. 2022, eq. 3; mathematics §1-3.
+    """
+    _check(x, weight, b, max_out, convention)
+    if weight.ndim != 2 or x.ndim < 1 or x.shape[-1] != weight.shape[1]:
+        raise ValueError(f"expected x [..., D] and weight [O, D], got {list(x.shape)} and {list(weight.shape)}")
+    rows, gain = prepare(weight, convention)
+    x, rows = _autocast(x, rows)
+    with _no_autocast(x):
+        flat = x.reshape(-1, x.shape[-1])
+        if slices() > 1 or b == 1:
+            y, choice = _linear_part(F.linear(flat, rows), gain, max_out)
+            out = y
+            if b != 1:
+                first = primal(flat)
+                n = epilogue.row_norm(first.detach(), linear_reference.EPS)
+                out = _share_factor(y, epilogue.factor(primal(y).detach(), n, b, linear_reference.DELTA))
+        else:
+            out, _, _, choice = _apply(BcosLinearOp, flat, rows, gain, b, max_out, is_explaining())
+        out = out if gain is None else maxout.apply_gain(out, gain.to(out.dtype), choice, max_out)
+        return out.reshape(*x.shape[:-1], out.shape[-1])
+
+
+def bcos_conv2d(
+    x: Tensor,
+    weight: Tensor,
+    b: float = 2,
+    max_out: int = 1,
+    stride: int | tuple[int, ...] = 1,
+    padding: int | tuple[int, ...] | str = 0,
+    dilation: int | tuple[int, ...] = 1,
+    groups: int = 1,
+    padding_mode: str = "zeros",
+    convention: str = "A",
+) -> Tensor:
+    """B-cos transform of patches: ``|cos(patch, w)|^(b-1) · ŵ·patch`` for each filter w of ``weight``.
+
+    x: ``[N, C, H, W]`` or ``[C, H, W]``; weight: ``[O * max_out, C / groups, h, w]``, of the same floating
+    dtype (or under autocast); returns ``[N, O, P, Q]``. padding: numbers, ``'valid'`` or ``'same'``, filled
+    as ``padding_mode`` says; the patch norm sees the same padding, so |cos| never exceeds 1. The rest as in
+    :func:`bcos_linear`. Raises ValueError.
+    """
+    _check(x, weight, b, max_out, convention)
+    if x.ndim == 3:
+        if slices() > 1:
+            raise ValueError("a stacked batch must be [S * N, C, H, W], got an image without a batch dimension")
+        return bcos_conv2d(
+            x[None], weight, b, max_out, stride, padding, dilation, groups, padding_mode, convention
+        )[0]  # fmt: skip
+    _check_channels(x, weight, groups, max_out)
+    rows, gain = prepare(weight, convention)
+    geometry, extra = resolve(weight, stride, padding, dilation, groups, padding_mode)
+    x, rows = _autocast(x, rows)
+    with _no_autocast(x):
+        x = pad(x, extra, padding_mode)
+        _check_size(x, geometry.window)
+        if slices() > 1 or b == 1:
+            y, choice = _linear_part(geometry.convolve(x, rows), gain, max_out)
+            out = y
+            if b != 1:
+                n = epilogue.patch_norm(primal(x).detach(), *geometry.window, groups, conv_reference.EPS)
+                out = _share_factor(y, epilogue.factor(primal(y).detach(), n, b, conv_reference.DELTA))
+        else:
+            out, _, _, choice = _apply(BcosConv2dOp, x, rows, gain, geometry, b, max_out, is_explaining())
+        return out if gain is None else maxout.apply_gain(out, gain.to(out.dtype), choice, max_out)
+
+
+def _apply(op: type[torch.autograd.Function], *arguments: Any) -> Any:
+    """Run an op; the gain only steers MaxOut's choice there, so no gradient goes through it."""
+    x, rows, gain, *rest = arguments
+    return op.apply(x, rows, None if gain is None else gain.detach(), *rest)
+
+
+def _linear_part(y: Tensor, gain: Tensor | None, max_out: int) -> tuple[Tensor, Tensor | None]:
+    """y after MaxOut; in a stacked batch all parts follow the choice of the first."""
+    if max_out == 1:
+        return y, None
+    choice = maxout.choose(primal(y).detach(), None if gain is None else gain.detach(), max_out)
+    choice = choice.repeat(slices(), *[1] * (choice.ndim - 1))
+    return maxout.take(y, choice, max_out), choice
+
+
+def _share_factor(y: Tensor, factor: Tensor) -> Tensor:
+    """Multiply every part of a stacked batch by the first part's factor, rounding once."""
+    return weigh(epilogue.widen(y), factor).to(y.dtype)
+
+
+def _autocast(x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Both in autocast's type where it is on; otherwise they must agree."""
+    if torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64:
+        dtype = torch.get_autocast_dtype(x.device.type)
+        return x.to(dtype), rows.to(dtype)
+    if x.dtype != rows.dtype:
+        raise ValueError(f"x and weight must have one dtype, got {x.dtype} and {rows.dtype}")
+    return x, rows
+
+
+def _no_autocast(x: Tensor) -> torch.autocast:
+    return torch.autocast(x.device.type, enabled=False)
+
+
+def _check(x: Tensor, weight: Tensor, b: float, max_out: int, convention: str) -> None:
+    if not x.is_floating_point() or not weight.is_floating_point():
+        raise ValueError(f"x and weight must be real floating tensors, got {x.dtype} and {weight.dtype}")
+    if not 1 <= b < float("inf"):
+        raise ValueError(f"b must be a number of at least 1, got {b}")
+    if max_out < 1 or weight.shape[0] % max_out:
+        raise ValueError(f"max_out must be at least 1 and divide the {weight.shape[0]} rows of weight, got {max_out}")
+    if convention not in CONVENTIONS:
+        raise ValueError(f"convention must be one of {CONVENTIONS}, got {convention!r}")
+
+
+def _check_channels(x: Tensor, weight: Tensor, groups: int, max_out: int) -> None:
+    if weight.ndim != 4 or x.ndim != 4:
+        raise ValueError(f"expected x [N, C, H, W] and weight [O, C, h, w], got {list(x.shape)}, {list(weight.shape)}")
+    if groups < 1 or x.shape[1] % groups or (weight.shape[0] // max_out) % groups:
+        raise ValueError(f"groups must divide {x.shape[1]} and {weight.shape[0] // max_out} channels, got {groups}")
+    if x.shape[1] != weight.shape[1] * groups:
+        raise ValueError(f"x has {x.shape[1]} channels, weight takes {weight.shape[1] * groups}")
+
+
+def _check_size(x: Tensor, window: tuple[Any, ...]) -> None:
+    kernel, _, (top, bottom, left, right), dilation = window
+    room = x.shape[2] + top + bottom, x.shape[3] + left + right
+    if any(r < d * (k - 1) + 1 for r, k, d in zip(room, kernel, dilation, strict=True)):
+        raise ValueError(f"a {kernel} kernel with dilation {dilation} does not fit the padded image of {room}")

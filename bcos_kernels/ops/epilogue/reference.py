@@ -1,0 +1,137 @@
+"""The B-cos epilogue in pure torch: the truth that the kernels are compared with.
+
+Every function is differentiable. Norms and sums are taken in fp32 for half types and in the input's own
+type otherwise (the accumulation type).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+Pair = tuple[int, int]
+Padding = tuple[int, int, int, int]
+
+
+def widen(x: Tensor) -> Tensor:
+    """x in the accumulation type: fp32 for half types, else its own."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def row_norm(x: Tensor, eps: float) -> Tensor:
+    """``sqrt(sum of squares) + eps`` of each row: x ``[R, D]`` -> ``[R]``."""
+    return torch.linalg.vector_norm(widen(x), dim=1) + eps
+
+
+def patch_norm(
+    x: Tensor, kernel: Pair, stride: Pair, padding: Padding, dilation: Pair, groups: int, eps: float
+) -> Tensor:
+    """``sqrt(sum of squares in the patch + eps)``: x ``[N, C, H, W]`` -> ``[N, groups, P, Q]``.
+
+    Pairs are (height, width); padding is zeros at (top, bottom, left, right).
+    """
+    energy = widen(x).square().unflatten(1, (groups, -1)).sum(2)  # [N, g, H, W]
+    return (box_sum(energy, kernel, stride, padding, dilation) + eps).sqrt()
+
+
+def box_sum(energy: Tensor, kernel: Pair, stride: Pair, padding: Padding, dilation: Pair) -> Tensor:
+    """Sum ``[N, g, H, W]`` over each patch, one direction after the other: ``[N, g, P, Q]``."""
+    top, bottom, left, right = padding
+    energy = F.pad(energy, (left, right, top, bottom))
+    for dim, size, step, gap in zip((2, 3), kernel, stride, dilation, strict=True):
+        count = (energy.shape[dim] - gap * (size - 1) - 1) // step + 1
+        ends = [i * gap + (count - 1) * step + 1 for i in range(size)]
+        windows = [_every(energy, dim, i * gap, end, step) for i, end in enumerate(ends)]
+        energy = torch.stack(windows).sum(0) if size > 1 else windows[0]
+    return energy
+
+
+def _every(x: Tensor, dim: int, start: int, end: int, step: int) -> Tensor:
+    return x[:, :, start:end:step] if dim == 2 else x[:, :, :, start:end:step]
+
+
+def factor(y: Tensor, n: Tensor, b: float, delta: float) -> Tensor:
+    """``(|y| / n + delta) ** (b - 1)``, the scale s of mathematics §1, in the accumulation type.
+
+    y: ``[N, O, P, Q]`` with n ``[N, g, P, Q]``, or ``[R, O]`` with ``[R]``. b = 2 takes delta as 0.
+    """
+    u = widen(y).abs() * per_unit(n.reciprocal(), y)
+    return u if b == 2 else (u + delta) ** 0.5 if b == 1.5 else (u + delta) ** (b - 1)
+
+
+def per_unit(n: Tensor, y: Tensor) -> Tensor:
+    """Repeat what belongs to a pixel and group for each unit of the group, to broadcast against y."""
+    if y.ndim == 2:
+        return n[:, None]
+    return n if n.shape[1] == 1 else n.repeat_interleave(y.shape[1] // n.shape[1], dim=1)
+
+
+def scale(y: Tensor, n: Tensor, b: float, delta: float) -> Tensor:
+    """``y * (|y| / n + delta) ** (b - 1)`` like y; 0 where y is 0."""
+    return (widen(y) * factor(y, n, b, delta)).to(y.dtype)
+
+
+def scale_backward(grad: Tensor, y: Tensor, n: Tensor, b: float, delta: float) -> tuple[Tensor, Tensor]:
+    """Gradient of y, like y, and coefficients c, like n, of the gradient through the norm (mathematics §2)."""
+    s = factor(y, n, b, delta)
+    if b == 2:
+        ratio = torch.ones_like(s)
+    else:
+        u = widen(y).abs() * per_unit(n.reciprocal(), y)
+        ratio = u / (u + delta)
+    scaled = widen(grad) * s
+    grad_y = (scaled * (1 + (b - 1) * ratio)).to(y.dtype)
+    shares = scaled * widen(y) * ratio
+    total = shares.sum(1) if y.ndim == 2 else shares.unflatten(1, (n.shape[1], -1)).sum(2)
+    return grad_y, -(b - 1) * total / n.square()
+
+
+def spread(
+    dx: Tensor, x: Tensor, c: Tensor, kernel: Pair, stride: Pair, padding: Padding, dilation: Pair, groups: int
+) -> None:
+    """Add to dx, in place, x times the coefficients c ``[N, groups, P, Q]`` of all patches that hold the pixel."""
+    pixels = box_spread(c, (x.shape[2], x.shape[3]), kernel, stride, padding, dilation)  # [N, g, H, W]
+    shares = widen(x).unflatten(1, (groups, -1)) * pixels[:, :, None]
+    dx.add_(shares.flatten(1, 2).to(dx.dtype))
+
+
+def box_spread(c: Tensor, size: Pair, kernel: Pair, stride: Pair, padding: Padding, dilation: Pair) -> Tensor:
+    """The adjoint of :func:`box_sum`: ``[N, g, P, Q]`` -> ``[N, g, H, W]``."""
+    top, bottom, left, right = padding
+    for dim, length, taps, step, gap in zip(
+        (3, 2),
+        (size[1] + left + right, size[0] + top + bottom),
+        kernel[::-1],
+        stride[::-1],
+        dilation[::-1],
+        strict=True,
+    ):
+        shape = list(c.shape)
+        shape[dim] = length
+        spread_out = c.new_zeros(shape)
+        for i in range(taps):
+            end = i * gap + (c.shape[dim] - 1) * step + 1
+            _every(spread_out, dim, i * gap, end, step).add_(c)
+        c = spread_out
+    return c[:, :, top : top + size[0], left : left + size[1]]
+
+
+def spread_rows(dx: Tensor, x: Tensor, c: Tensor) -> None:
+    """Add ``x * c[:, None]`` to dx in place: dx, x ``[R, D]``, c ``[R]``."""
+    dx.add_((widen(x) * c[:, None]).to(dx.dtype))
+
+
+def scale_jvp(y_t: Tensor, n_t: Tensor | None, y: Tensor, n: Tensor, b: float, delta: float, held: bool) -> Tensor:
+    """The tangent of :func:`scale` along (y_t, n_t); ``held``: the factor is a constant."""
+    s = factor(y, n, b, delta)
+    if held:
+        return (widen(y_t) * s).to(y.dtype)
+    ratio: Tensor | float = 1.0
+    if b != 2:
+        u = widen(y).abs() * per_unit(n.reciprocal(), y)
+        ratio = u / (u + delta)
+    out_t = widen(y_t) * s * (1 + (b - 1) * ratio)
+    if n_t is not None:
+        out_t = out_t - widen(y) * s * (b - 1) * ratio * per_unit(n_t / n, y)
+    return out_t.to(y.dtype)

@@ -1,0 +1,27 @@
+"""The three weight conventions of public B-cos code (mathematics §1), as a linear weight and a gain per unit.
+
+A   |cos| · ŵx            unit weight, no gain            B-cos-v2, the default
+B   (|wx| / ‖x‖) · wx     the weight itself, no gain      B-cosification
+C   |cos| · wx            unit weight, gain ‖w‖           unnormalised layers of B-cos diffusion
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+CONVENTIONS = ("A", "B", "C")
+
+
+def prepare(weight: Tensor, convention: str) -> tuple[Tensor, Tensor | None]:
+    """The weight of the linear part, like ``weight``, and the gain ``[rows]`` of the output, if any.
+
+    Norms accumulate in fp32 at least. A row of zeros stays zero, and its gradient is finite.
+    """
+    if convention == "B":
+        return weight, None
+    wide = weight.float() if weight.dtype in (torch.float16, torch.bfloat16) else weight
+    norm = torch.linalg.vector_norm(wide.flatten(1), dim=1)
+    safe = torch.where(norm > 0, norm, torch.ones_like(norm))
+    unit = (wide / safe.view(-1, *[1] * (weight.ndim - 1))).to(weight.dtype)
+    return unit, norm.to(weight.dtype) if convention == "C" else None
