@@ -160,7 +160,9 @@ def train(config: TrainConfig, on_step: Callable[[int, dict[str, float]], None] 
             continue
         done = step + 1
         if done % config.log_every == 0 or done == config.steps:
-            values = {name: float(value.detach()) for name, value in losses.items()} | {"gradient_norm": float(norm.detach())}
+            values = {name: float(value.detach()) for name, value in losses.items()} | {
+                "gradient_norm": float(norm.detach())
+            }
             rate = (done - first) * config.batch_size / (time.monotonic() - began)
             log.write(done, values | {"images_per_second": rate, "learning_rate": learning_rate(config, step)})
             progress.set_postfix(loss=f"{values['denoising']:.4f}", rate=f"{rate:.0f}/s")

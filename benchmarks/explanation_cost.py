@@ -1,6 +1,6 @@
 """What explaining costs: seconds and peak memory of tracing n words, beside plain sampling, in one run.
 
-    python benchmarks/explanation_cost.py --out benchmarks/results/explanation_cost.json
+python benchmarks/explanation_cost.py --out benchmarks/results/explanation_cost.json
 """
 
 from __future__ import annotations

@@ -43,7 +43,13 @@ def run(command: list[str], limit: int) -> dict[str, Any]:
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     try:
         done = subprocess.run(
-            command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=limit
+            command,
+            cwd=ROOT,
+            env=environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=limit,
         )
         code, output = done.returncode, done.stdout
     except subprocess.TimeoutExpired as error:

@@ -106,7 +106,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     dtype = getattr(torch, options.dtype)
-    rows = [row for shape in SHAPES for b in (2, 1.5) for row in measure(shape, b, options.device, dtype, options.rounds)]
+    rows = [
+        row for shape in SHAPES for b in (2, 1.5) for row in measure(shape, b, options.device, dtype, options.rounds)
+    ]
     print_table(rows)
     if options.out is not None:
         write_json(options.out, {"machine": describe(), "dtype": options.dtype, "layers": rows})

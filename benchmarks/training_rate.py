@@ -1,6 +1,6 @@
 """Images per second of the trainer's own step, with and without the effect term.
 
-    python benchmarks/training_rate.py --out benchmarks/results/training_rate.json
+python benchmarks/training_rate.py --out benchmarks/results/training_rate.json
 """
 
 from __future__ import annotations
