@@ -11,7 +11,6 @@ constexpr int64_t shortest_run = 64;
 constexpr int64_t parallel_from = 32768;  // elements below which waking threads costs more than it saves
 
 inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 inline bool rows_follow(const Image& image, int64_t w) { return image.h == w * image.w; }
@@ -40,12 +39,14 @@ bool channelwise_is_better(const Extent& extent, const Images&... images) {
   return channels_adjoin && (extent.h * extent.w == 1 || !pixels_adjoin(images...)) && extent.c >= 2 * extent.groups;
 }
 
-// body(n, g, pixel, w, length): a run of `length` pixels of row `pixel / W` that starts at column w, where
-// `pixel` is the run's first index in a contiguous [H, W] plane.
+// body(n, g, row, w, length): a run of `length` pixels of one row that starts at column w.
 template <class Body>
 void planar(const Extent& e, int threads, const Body& body) {
-  const int64_t target = e.n * e.groups * e.h * e.w / 64;
-  const int64_t run = larger(shortest_run, smaller(longest_run, target));
+  if (e.n * e.h * e.w == 0) return;
+  // Long runs read memory in order; short ones give every thread work. Multiples of the shortest: the vectors
+  // then start at the same pixels, and the results are the same, for every number of threads.
+  const int64_t share = ceil_div(e.n * e.groups * e.h * e.w, 4 * threads * shortest_run) * shortest_run;
+  const int64_t run = smaller(longest_run, share);
   const int64_t runs = ceil_div(e.w, run);
   const int64_t tasks = e.n * e.groups * e.h * runs;
 #pragma omp parallel for num_threads(threads) schedule(static) if (e.n * e.c * e.h * e.w >= parallel_from)

@@ -15,8 +15,9 @@ pytestmark = pytest.mark.skipif(_cpu is None, reason=native.why_missing())
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_results_do_not_depend_on_the_number_of_threads(dtype, layout):
-    x = torch.randn(3, 40, 21, 33, generator=torch.Generator().manual_seed(0)).to(dtype).to(memory_format=layout)
+@pytest.mark.parametrize("batch", [1, 3])
+def test_results_do_not_depend_on_the_number_of_threads(batch, dtype, layout):
+    x = torch.randn(batch, 80, 21, 33, generator=torch.Generator().manual_seed(0)).to(dtype).to(memory_format=layout)
     window = ((3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 2)
 
     def run(threads):
