@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,12 @@ from bcos_diffusion.scenes import prompts
 from bcos_diffusion.train import TrainConfig, train
 from bcos_diffusion.unet import UNetConfig
 
-VARIANTS = {
-    "scale, B=2": UNetConfig(b=2.0),
-    "scale, B=1.5": UNetConfig(b=1.5),
-    "additive, B=2": UNetConfig(b=2.0, time_conditioning="additive"),
+SMALL = UNetConfig(widths=(48, 80, 112))
+VARIANTS: dict[str, dict[str, Any]] = {
+    "scale, B=2": {"model": replace(SMALL, b=2.0)},
+    "scale, B=1.5": {"model": replace(SMALL, b=1.5)},
+    "additive, B=2": {"model": replace(SMALL, b=2.0, time_conditioning="additive")},
+    "scale, B=2, effect=0.5": {"model": replace(SMALL, b=2.0), "effect_weight": 0.5},
 }
 
 
@@ -60,9 +63,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     rows: list[dict[str, Any]] = []
-    for name, model in VARIANTS.items():
+    for name, changes in VARIANTS.items():
         folder = folder_of(options.runs, name)
-        out = train(TrainConfig(out=folder, model=model, steps=options.steps, log_every=10, sample_every=options.steps))
+        out = train(TrainConfig(out=folder, steps=options.steps, log_every=10, sample_every=options.steps, **changes))
         pipeline, loss = BcosDiffusionPipeline.from_pretrained(out), final_loss(folder, 100)
         settings = [("homogeneous", g) for g in (1.0, 2.0, 3.0)] + [("standard", 2.0)]
         for update, guidance in settings:
