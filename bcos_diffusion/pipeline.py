@@ -16,10 +16,11 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from torch import Tensor
 
-from bcos_diffusion.diffusion import T, noise_schedule, paired_noise
+from bcos_diffusion.diffusion import T, guide, noise_schedule, paired_noise, sample
 from bcos_diffusion.encoding import decode
 from bcos_diffusion.files import read_json, read_tensors, write_json, write_tensors
 from bcos_diffusion.model import TextToImage
+from bcos_diffusion.shipped import SHIPPED
 from bcos_diffusion.text import TextBatch, Tokenizer
 from bcos_diffusion.trace import Trace, signal_tokens, trace
 from bcos_diffusion.unet import Conditioning, UNetConfig
@@ -55,8 +56,8 @@ class BcosDiffusionPipeline:
         return cls(copy, defaults, name)
 
     @classmethod
-    def from_pretrained(cls, source: str | Path, dtype: torch.dtype = torch.float32) -> BcosDiffusionPipeline:
-        """Load a pipeline from a folder or a hub id.
+    def from_pretrained(cls, source: str | Path = SHIPPED, dtype: torch.dtype = torch.float32) -> BcosDiffusionPipeline:
+        """Load a pipeline from a folder or a hub id; by default the model that comes with the package.
 
         Raises FileNotFoundError (nothing there) or ValueError (not a pipeline, or a damaged one).
         """
@@ -167,8 +168,6 @@ class BcosDiffusionPipeline:
 
     def _sample(self, text: Conditioning, rows: int, x_T: Tensor, steps: int, guidance: float, update: str) -> Tensor:
         """Run the plain sampler over prompts ``[N * rows]`` from ``x_T`` ``[N, 6, H, W]``."""
-        from bcos_diffusion.diffusion import guide, sample
-
         def denoise(x_t: Tensor, t: int) -> Tensor:
             batch = x_t.repeat_interleave(rows, 0)
             timestep = torch.full((len(batch),), t, device=x_t.device)
