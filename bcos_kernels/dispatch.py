@@ -10,6 +10,7 @@ from types import ModuleType
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from bcos_kernels.ops.epilogue import cpu, reference
 
@@ -29,13 +30,33 @@ def refusals(*tensors: Tensor) -> dict[str, str]:
             found[name] = f"{SWITCH}={wanted}"
         elif name == "reference":
             continue
-        elif torch.compiler.is_compiling():
-            found[name] = "torch.compile fuses the reference itself"
-        elif torch._C._functorch.peek_interpreter_stack() is not None:
-            found[name] = "under a torch.func transform tensors have no memory of their own"
-        elif reason := backend.supports(*tensors):
+        elif reason := transforms() or _not_plain(*tensors) or backend.supports(*tensors):
             found[name] = reason
     return found
+
+
+def transforms() -> str | None:
+    """Why torch is to see through every operation here, so that no hand-written derivative may run; None if not."""
+    if torch.compiler.is_compiling():
+        return "torch.compile fuses the reference itself"
+    if torch._C._are_functorch_transforms_active():
+        return "a torch.func transform batches and differentiates the reference itself"
+    if forward_ad._current_level >= 0 and torch.is_grad_enabled():
+        return "forward-mode differentiation of a backward pass goes through the reference"
+    return None
+
+
+def _not_plain(*tensors: Tensor) -> str | None:
+    """Why the memory of these tensors is not all there is to them: kernels read nothing else."""
+    for tensor in tensors:
+        if type(tensor) not in (Tensor, torch.nn.Parameter):
+            return f"a {type(tensor).__name__} is more than its memory"
+        if not torch._C._has_storage(tensor):
+            return "a batched tensor has no memory of its own"
+        dual = forward_ad._current_level >= 0 and torch._C._is_fwd_grad_enabled()
+        if dual and forward_ad.unpack_dual(tensor).tangent is not None:
+            return "a kernel would drop the tangent of a dual tensor"
+    return None
 
 
 def choose(*tensors: Tensor) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bcos_kernels.mode import is_explaining, primal, slices, weigh
+from bcos_kernels import dispatch
+from bcos_kernels.mode import hold, is_explaining, primal, slices, weigh
 from bcos_kernels.ops import maxout
 from bcos_kernels.ops.bcos_conv2d import reference as conv_reference
 from bcos_kernels.ops.bcos_conv2d.geometry import pad, resolve
@@ -33,14 +35,12 @@ def bcos_linear(x: Tensor, weight: Tensor, b: float = 2, max_out: int = 1, conve
     rows, gain = prepare(weight, convention)
     x, rows = _autocast(x, rows)
     with _no_autocast(x):
-        flat = x.reshape(-1, x.shape[-1])
-        if slices() > 1 or b == 1:
-            y, choice = _linear_part(F.linear(flat, rows), gain, max_out)
-            out = y
+        flat = x.flatten(0, -2) if x.ndim > 1 else x[None]
+        if _composed(b):
+            out, choice = _linear_part(F.linear(flat, rows), gain, max_out)
             if b != 1:
-                first = primal(flat)
-                n = epilogue.row_norm(first.detach(), linear_reference.EPS)
-                out = _share_factor(y, epilogue.factor(primal(y).detach(), n, b, linear_reference.DELTA))
+                n = epilogue.row_norm(hold(primal(flat)), linear_reference.EPS)
+                out = _share_factor(out, epilogue.factor(hold(primal(out)), n, b, linear_reference.DELTA))
         else:
             out, _, _, choice = _apply(BcosLinearOp, flat, rows, gain, b, max_out, is_explaining())
         out = out if gain is None else maxout.apply_gain(out, gain.to(out.dtype), choice, max_out)
@@ -80,15 +80,19 @@ def bcos_conv2d(
     with _no_autocast(x):
         x = pad(x, extra, padding_mode)
         _check_size(x, geometry.window)
-        if slices() > 1 or b == 1:
-            y, choice = _linear_part(geometry.convolve(x, rows), gain, max_out)
-            out = y
+        if _composed(b):
+            out, choice = _linear_part(geometry.convolve(x, rows), gain, max_out)
             if b != 1:
-                n = epilogue.patch_norm(primal(x).detach(), *geometry.window, groups, conv_reference.EPS)
-                out = _share_factor(y, epilogue.factor(primal(y).detach(), n, b, conv_reference.DELTA))
+                n = epilogue.patch_norm(hold(primal(x)), *geometry.window, groups, conv_reference.EPS)
+                out = _share_factor(out, epilogue.factor(hold(primal(out)), n, b, conv_reference.DELTA))
         else:
             out, _, _, choice = _apply(BcosConv2dOp, x, rows, gain, geometry, b, max_out, is_explaining())
         return out if gain is None else maxout.apply_gain(out, gain.to(out.dtype), choice, max_out)
+
+
+def _composed(b: float) -> bool:
+    """Whether torch's own operations do it all: nothing to scale, a shared scale, or a transform of torch's."""
+    return b == 1 or slices() > 1 or dispatch.transforms() is not None
 
 
 def _apply(op: type[torch.autograd.Function], *arguments: Any) -> Any:
@@ -113,7 +117,7 @@ def _share_factor(y: Tensor, factor: Tensor) -> Tensor:
 
 def _autocast(x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     """Both in autocast's type where it is on; otherwise they must agree."""
-    if torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64:
+    if _autocasts(x) and x.dtype != torch.float64:
         dtype = torch.get_autocast_dtype(x.device.type)
         return x.to(dtype), rows.to(dtype)
     if x.dtype != rows.dtype:
@@ -121,8 +125,13 @@ def _autocast(x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     return x, rows
 
 
-def _no_autocast(x: Tensor) -> torch.autocast:
-    return torch.autocast(x.device.type, enabled=False)
+def _autocasts(x: Tensor) -> bool:
+    device = x.device.type
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+
+
+def _no_autocast(x: Tensor) -> AbstractContextManager[Any]:
+    return torch.autocast(x.device.type, enabled=False) if _autocasts(x) else nullcontext()
 
 
 def _check(x: Tensor, weight: Tensor, b: float, max_out: int, convention: str) -> None:

@@ -80,4 +80,7 @@ def pad(x: Tensor, edges: Padding | None, padding_mode: str) -> Tensor:
     if edges is None:
         return x
     top, bottom, left, right = edges
+    spare = {"reflect": 1, "circular": 0}.get(padding_mode)  # what one turn of the image leaves unused
+    if spare is not None and (max(top, bottom) > x.shape[2] - spare or max(left, right) > x.shape[3] - spare):
+        raise ValueError(f"{padding_mode} padding {edges} is more than an image of {tuple(x.shape[2:])} has to give")
     return F.pad(x, (left, right, top, bottom), "constant" if padding_mode == "zeros" else padding_mode)

@@ -73,7 +73,7 @@ class BcosConv2dOp(torch.autograd.Function):
             y_t = maxout.take(y_t, choice, ctx.max_out)
         n_t = None
         if x_t is not None and not ctx.held:
-            product = (reference.widen(x) * reference.widen(x_t)).unflatten(1, (geometry.groups, -1)).sum(2)
+            product = reference.by_group(reference.widen(x) * reference.widen(x_t), geometry.groups).sum(2)
             n_t = reference.box_sum(product, *geometry.window) / n
         return reference.scale_jvp(y_t, n_t, y, n, ctx.b, DELTA, ctx.held), None, None, None
 
@@ -82,6 +82,8 @@ def _differentiable_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Ten
     """The same gradients, recomputed by the reference so that they can be differentiated again."""
     x, rows, _, _, choice = ctx.saved_tensors
     with torch.enable_grad():
+        # Views: where one of the two was computed from the other, no gradient may take that way a second time.
+        x, rows = x.view_as(x), rows.view_as(rows)
         out = bcos(x, rows, choice, ctx.geometry, ctx.b, ctx.max_out, ctx.held)
         wanted = [t for t, needed in zip((x, rows), ctx.needs_input_grad[:2], strict=True) if needed]
         found = iter(torch.autograd.grad(out, wanted, grad, create_graph=True))

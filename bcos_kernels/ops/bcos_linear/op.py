@@ -83,6 +83,8 @@ def _differentiable_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Ten
     """The same gradients, recomputed by the reference so that they can be differentiated again."""
     x, rows, _, _, choice = ctx.saved_tensors
     with torch.enable_grad():
+        # Views: where one of the two was computed from the other, no gradient may take that way a second time.
+        x, rows = x.view_as(x), rows.view_as(rows)
         out = bcos(x, rows, choice, ctx.b, ctx.max_out, ctx.held)
         wanted = [t for t, needed in zip((x, rows), ctx.needs_input_grad[:2], strict=True) if needed]
         found = iter(torch.autograd.grad(out, wanted, grad, create_graph=True))

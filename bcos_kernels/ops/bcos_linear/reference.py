@@ -20,11 +20,11 @@ def bcos_linear(
 ) -> Tensor:
     """What ``functional.bcos_linear`` computes, without checks; ``held``: the scale is a constant."""
     rows, gain = prepare(weight, convention)
-    flat = x.reshape(-1, x.shape[-1])
+    flat = x.flatten(0, -2) if x.ndim > 1 else x[None]
     choice = maxout.choose(F.linear(flat, rows), gain, max_out) if max_out > 1 else None
     out = bcos(flat, rows, choice, b, max_out, held)
     out = out if gain is None else maxout.apply_gain(out, gain, choice, max_out)
-    return out.unflatten(0, x.shape[:-1])
+    return out.reshape(*x.shape[:-1], out.shape[-1])
 
 
 def bcos(x: Tensor, rows: Tensor, choice: Tensor | None, b: float, max_out: int, held: bool) -> Tensor:

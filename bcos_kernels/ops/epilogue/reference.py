@@ -31,8 +31,13 @@ def patch_norm(
 
     Pairs are (height, width); padding is zeros at (top, bottom, left, right).
     """
-    energy = widen(x).square().unflatten(1, (groups, -1)).sum(2)  # [N, g, H, W]
+    energy = by_group(widen(x).square(), groups).sum(2)  # [N, g, H, W]
     return (box_sum(energy, kernel, stride, padding, dilation) + eps).sqrt()
+
+
+def by_group(x: Tensor, groups: int) -> Tensor:
+    """``[N, C, H, W]`` as ``[N, g, C / g, H, W]``."""
+    return x.view(x.shape[0], groups, x.shape[1] // groups, *x.shape[2:])  # legacy vmap knows view, not unflatten
 
 
 def box_sum(energy: Tensor, kernel: Pair, stride: Pair, padding: Padding, dilation: Pair) -> Tensor:
@@ -51,12 +56,17 @@ def _every(x: Tensor, dim: int, start: int, end: int, step: int) -> Tensor:
     return x[:, :, start:end:step] if dim == 2 else x[:, :, :, start:end:step]
 
 
+def cosine(y: Tensor, n: Tensor) -> Tensor:
+    """``|y| / n``; 0 above a norm of 0, where y is 0 too."""
+    return widen(y).abs() * per_unit(n.masked_fill(n == 0, 1).reciprocal(), y)
+
+
 def factor(y: Tensor, n: Tensor, b: float, delta: float) -> Tensor:
     """``(|y| / n + delta) ** (b - 1)``, the scale s of mathematics §1, in the accumulation type.
 
     y: ``[N, O, P, Q]`` with n ``[N, g, P, Q]``, or ``[R, O]`` with ``[R]``. b = 2 takes delta as 0.
     """
-    u = widen(y).abs() * per_unit(n.reciprocal(), y)
+    u = cosine(y, n)
     return u if b == 2 else (u + delta) ** 0.5 if b == 1.5 else (u + delta) ** (b - 1)
 
 
@@ -78,13 +88,13 @@ def scale_backward(grad: Tensor, y: Tensor, n: Tensor, b: float, delta: float) -
     if b == 2:
         ratio = torch.ones_like(s)
     else:
-        u = widen(y).abs() * per_unit(n.reciprocal(), y)
+        u = cosine(y, n)
         ratio = u / (u + delta)
     scaled = widen(grad) * s
     grad_y = (scaled * (1 + (b - 1) * ratio)).to(y.dtype)
     shares = scaled * widen(y) * ratio
-    total = shares.sum(1) if y.ndim == 2 else shares.unflatten(1, (n.shape[1], -1)).sum(2)
-    return grad_y, -(b - 1) * total / n.square()
+    total = shares.sum(1) if y.ndim == 2 else by_group(shares, n.shape[1]).sum(2)
+    return grad_y, -(b - 1) * total / n.masked_fill(n == 0, 1).square()
 
 
 def spread(
@@ -92,8 +102,8 @@ def spread(
 ) -> None:
     """Add to dx, in place, x times the coefficients c ``[N, groups, P, Q]`` of all patches that hold the pixel."""
     pixels = box_spread(c, (x.shape[2], x.shape[3]), kernel, stride, padding, dilation)  # [N, g, H, W]
-    shares = widen(x).unflatten(1, (groups, -1)) * pixels[:, :, None]
-    dx.add_(shares.flatten(1, 2).to(dx.dtype))
+    shares = by_group(widen(x), groups) * pixels[:, :, None]
+    dx.add_(shares.reshape(x.shape).to(dx.dtype))
 
 
 def box_spread(c: Tensor, size: Pair, kernel: Pair, stride: Pair, padding: Padding, dilation: Pair) -> Tensor:
@@ -129,7 +139,7 @@ def scale_jvp(y_t: Tensor, n_t: Tensor | None, y: Tensor, n: Tensor, b: float, d
         return (widen(y_t) * s).to(y.dtype)
     ratio: Tensor | float = 1.0
     if b != 2:
-        u = widen(y).abs() * per_unit(n.reciprocal(), y)
+        u = cosine(y, n)
         ratio = u / (u + delta)
     out_t = widen(y_t) * s * (1 + (b - 1) * ratio)
     if n_t is not None:
