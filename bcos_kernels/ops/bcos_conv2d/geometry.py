@@ -34,7 +34,7 @@ class Geometry(NamedTuple):
 
 def pair(value: int | tuple[int, ...], name: str, least: int) -> Pair:
     """A number or a pair of numbers as a pair. Raises ValueError naming what is accepted."""
-    values = (value, value) if isinstance(value, int) else tuple(value)
+    values = tuple(value) if isinstance(value, tuple | list) else (value, value)
     if len(values) != 2 or any(not isinstance(v, int) or v < least for v in values):
         raise ValueError(f"{name} must be an integer of at least {least} or a pair of them, got {value!r}")
     return values[0], values[1]
