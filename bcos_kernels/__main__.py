@@ -45,7 +45,9 @@ def _built(name: str) -> dict[str, Any]:
 
 def _backend(device: str) -> dict[str, Any]:
     probe = torch.zeros(1, device=device)
-    return {"runs": dispatch.choose(probe), "refused": dispatch.refusals(probe)}
+    runs, refused = dispatch.choose(probe), dispatch.refusals(probe)
+    rest = {name: f"{runs} comes first" for name in dispatch.BACKENDS if name != runs and name not in refused}
+    return {"runs": runs, "refused": refused | rest}
 
 
 def show(found: dict[str, Any]) -> None:

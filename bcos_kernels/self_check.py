@@ -37,6 +37,6 @@ def self_check(device: str = "cpu") -> dict[str, float]:
 
 def _disagreement(ours: Tensor, theirs: Tensor, inputs: list[Tensor]) -> float:
     upstream = torch.cos(torch.arange(ours.numel(), dtype=ours.dtype, device=ours.device)).view_as(ours)
-    found = [ours, *torch.autograd.grad(ours, inputs, upstream)]
-    expected = [theirs, *torch.autograd.grad(theirs, inputs, upstream)]
+    found = [ours.detach(), *torch.autograd.grad(ours, inputs, upstream)]
+    expected = [theirs.detach(), *torch.autograd.grad(theirs, inputs, upstream)]
     return max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(found, expected, strict=True))
