@@ -42,7 +42,7 @@ def bcos_linear(x: Tensor, weight: Tensor, b: float = 2, max_out: int = 1, conve
                 n = epilogue.row_norm(hold(primal(flat)), linear_reference.EPS)
                 out = _share_factor(out, epilogue.factor(hold(primal(out)), n, b, linear_reference.DELTA))
         else:
-            out, _, _, choice = _apply(BcosLinearOp, flat, rows, gain, b, max_out, is_explaining())
+            out, choice = _apply(BcosLinearOp, flat, rows, gain, b, max_out, is_explaining())
         out = out if gain is None else maxout.apply_gain(out, gain.to(out.dtype), choice, max_out)
         return out.reshape(*x.shape[:-1], out.shape[-1])
 
@@ -86,7 +86,7 @@ def bcos_conv2d(
                 n = epilogue.patch_norm(hold(primal(x)), *geometry.window, groups, conv_reference.EPS)
                 out = _share_factor(out, epilogue.factor(hold(primal(out)), n, b, conv_reference.DELTA))
         else:
-            out, _, _, choice = _apply(BcosConv2dOp, x, rows, gain, geometry, b, max_out, is_explaining())
+            out, choice = _apply(BcosConv2dOp, x, rows, gain, geometry, b, max_out, is_explaining())
         return out if gain is None else maxout.apply_gain(out, gain.to(out.dtype), choice, max_out)
 
 

@@ -267,3 +267,13 @@ def test_second_derivatives_of_the_explanation(b):
 
     for found, truth in zip(second(out), second(linear(x, weight)), strict=True):
         torch.testing.assert_close(found, truth)
+
+
+def test_a_layer_keeps_its_response_and_little_more():
+    layer, inputs = convolution("patch")
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        out = layer(*inputs)
+    images = [t for t in kept if t.ndim == 4 and t.shape[0] == out.shape[0] and t.shape[1] > 1]
+    others = {t.data_ptr() for t in images} - {inputs[0].data_ptr(), inputs[1].data_ptr()}
+    assert len(others) <= 2  # the linear response, and the unit weight
