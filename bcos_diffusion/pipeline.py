@@ -168,6 +168,7 @@ class BcosDiffusionPipeline:
 
     def _sample(self, text: Conditioning, rows: int, x_T: Tensor, steps: int, guidance: float, update: str) -> Tensor:
         """Run the plain sampler over prompts ``[N * rows]`` from ``x_T`` ``[N, 6, H, W]``."""
+
         def denoise(x_t: Tensor, t: int) -> Tensor:
             batch = x_t.repeat_interleave(rows, 0)
             timestep = torch.full((len(batch),), t, device=x_t.device)
