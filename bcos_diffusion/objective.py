@@ -4,7 +4,9 @@ The second term (mathematics §6) is label-free. For one token i of a caption at
 
     W_i v_i  ≈  x̂(c) − x̂(c without i),
 
-so that what a word is said to contribute is what would change if it were not there.
+so that what a word is said to contribute is what would change if it were not there. Only the colour part
+of the two is compared, (z_c − z_{c+3}) / 2: complementary channels sum to one with and without the word, so
+no effect has any mass, and a tie of the mass would take all of it from the words (measured: 98% to 2–40%).
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ def denoising_loss(x_hat: Tensor, x_0: Tensor) -> Tensor:
 def effect_loss(
     model: TextToImage, x_t: Tensor, t: Tensor, batch: TextBatch, x_hat: Tensor, generator: torch.Generator
 ) -> Tensor:
-    """Mean squared gap between one random word's contribution and the effect of dropping it.
+    """Mean squared gap between the colour of one random word's contribution and of the effect of dropping it.
 
     x_hat: ``[N, 6, H, W]``, the model's own prediction for ``batch`` at (x_t, t); used as a constant.
     """
@@ -60,7 +62,12 @@ def effect_loss(
         parts = Conditioning(values, text.keys, text.mask)
         stack = model.unet(torch.cat([x_t, nothing] + [nothing] * blanks), t, parts)
     contribution = stack[len(x_t) : 2 * len(x_t)]
-    return F.mse_loss(contribution.float(), effect.float())
+    return F.mse_loss(colour_part(contribution).float(), colour_part(effect).float())
+
+
+def colour_part(z: Tensor) -> Tensor:
+    """Half the difference of complementary channels: ``[N, 6, H, W]`` to ``[N, 3, H, W]``."""
+    return (z[:, :3] - z[:, 3:]) / 2
 
 
 def _one_word(batch: TextBatch, generator: torch.Generator) -> Tensor:

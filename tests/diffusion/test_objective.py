@@ -70,7 +70,8 @@ def test_the_effect_term_equals_jacobians_and_two_predictions(time_conditioning:
     squares = []
     for row, (effect, chosen) in enumerate(gaps):
         contribution = sum(linear[row, :, p] @ values[row, p] for p in chosen.nonzero().flatten().tolist())
-        squares.append((contribution - effect.flatten()).pow(2))
+        direct, complement = (contribution - effect.flatten()).view(2, 3, -1)
+        squares.append(((direct - complement) / 2).pow(2))
     expected = float(torch.cat(squares).mean())
     assert expected > 0
     assert float(loss) == pytest.approx(expected, rel=1e-5)  # the loss itself is taken in fp32
