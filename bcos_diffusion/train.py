@@ -38,18 +38,18 @@ class TrainConfig:
     model: UNetConfig = field(default_factory=UNetConfig)
     steps: int = 20_000
     batch_size: int = 64
-    learning_rate: float = 1e-3
+    learning_rate: float = 6e-4
     weight_decay: float = 0.0
     warmup: int = 300
-    cooldown: int = 0
-    """Final steps over which the learning rate falls linearly to zero."""
+    cooldown: float = 0.2
+    """Final share of the steps over which the learning rate falls linearly to zero."""
     ema: float = 0.999
-    clip: float = 1.0
+    clip: float = 0.3
     caption_dropout: float = 0.1
     """Share of whole captions dropped, for classifier-free guidance."""
     word_dropout: float = 0.15
     """Share of single words dropped, so that no word is relied on when it is absent."""
-    effect_weight: float = 0.0
+    effect_weight: float = 2.0
     """Weight of the term that ties a word's contribution to the effect of dropping it."""
     flip: bool = True
     precision: str = "no"
@@ -62,15 +62,15 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.steps < 1 or self.batch_size < 1:
             raise ValueError(f"steps and batch_size must be at least 1, got {self.steps} and {self.batch_size}")
-        for name in ("caption_dropout", "word_dropout"):
+        for name in ("caption_dropout", "word_dropout", "cooldown"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
-    """Linear warm-up, then constant, then a linear fall over the last ``cooldown`` steps."""
+    """Linear warm-up, then constant, then a linear fall over the last ``cooldown`` of the steps."""
     rise = min(1.0, (step + 1) / max(1, config.warmup))
-    fall = min(1.0, (config.steps - step) / config.cooldown) if config.cooldown else 1.0
+    fall = min(1.0, (config.steps - step) / (config.cooldown * config.steps)) if config.cooldown else 1.0
     return config.learning_rate * rise * fall
 
 

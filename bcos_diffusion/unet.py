@@ -35,14 +35,14 @@ class UNetConfig:
 
     size: int = 32
     patch: int = 2
-    widths: tuple[int, ...] = (64, 128, 192)
+    widths: tuple[int, ...] = (80, 144, 208)
     blocks: int = 1
     self_attention: tuple[bool, ...] = (False, True, True)
     cross_attention: tuple[bool, ...] = (True, True, True)
     heads: int = 4
     text_dim: int = 128
     time_dim: int = 128
-    b: float = 1.5
+    b: float = 2.0
     attention_b: float = 1.0
     time_conditioning: str = "scale"
 

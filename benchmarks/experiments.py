@@ -24,10 +24,10 @@ from bcos_diffusion.unet import UNetConfig
 
 SMALL = UNetConfig(widths=(48, 80, 112))
 VARIANTS: dict[str, dict[str, Any]] = {
-    "scale, B=2": {"model": replace(SMALL, b=2.0)},
-    "scale, B=1.5": {"model": replace(SMALL, b=1.5)},
-    "additive, B=2": {"model": replace(SMALL, b=2.0, time_conditioning="additive")},
-    "scale, B=2, effect=0.5": {"model": replace(SMALL, b=2.0), "effect_weight": 0.5},
+    "scale, B=2": {},
+    "scale, B=2, effect=0": {"effect_weight": 0.0},
+    "scale, B=1.5, effect=0": {"effect_weight": 0.0, "model": replace(SMALL, b=1.5)},
+    "additive, B=2, effect=0": {"effect_weight": 0.0, "model": replace(SMALL, time_conditioning="additive")},
 }
 
 
@@ -65,7 +65,8 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     for name, changes in VARIANTS.items():
         folder = folder_of(options.runs, name)
-        out = train(TrainConfig(out=folder, steps=options.steps, log_every=10, sample_every=options.steps, **changes))
+        fixed = {"model": SMALL, "steps": options.steps, "log_every": 10, "sample_every": options.steps}
+        out = train(TrainConfig(out=folder, **(fixed | changes)))
         pipeline, loss = BcosDiffusionPipeline.from_pretrained(out), final_loss(folder, 100)
         settings = [("homogeneous", g) for g in (1.0, 2.0, 3.0)] + [("standard", 2.0)]
         for update, guidance in settings:

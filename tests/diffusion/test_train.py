@@ -31,7 +31,7 @@ def fresh_accelerator() -> Iterator[None]:
 
 def config(out: Path, **changes: object) -> TrainConfig:
     values: dict[str, object] = {
-        "steps": 4, "batch_size": 4, "warmup": 3, "cooldown": 2, "effect_weight": 1.0,
+        "steps": 4, "batch_size": 4, "warmup": 3, "cooldown": 0.5, "effect_weight": 1.0,
         "log_every": 1, "save_every": 2, "sample_every": 100, "seed": 1,
     }  # fmt: skip
     return TrainConfig(out=out, model=TINY, **(values | changes))  # type: ignore[arg-type]
@@ -153,7 +153,7 @@ def test_flip_caption_swaps_whole_words_only() -> None:
 
 
 def test_learning_rate_rises_stays_and_falls(tmp_path: Path) -> None:
-    shape = config(tmp_path, steps=10, warmup=4, cooldown=2, learning_rate=1.0)
+    shape = config(tmp_path, steps=10, warmup=4, cooldown=0.2, learning_rate=1.0)
     assert [learning_rate(shape, step) for step in range(10)] == [0.25, 0.5, 0.75, 1, 1, 1, 1, 1, 1, 0.5]
 
 
