@@ -1,0 +1,120 @@
+"""Write the tables of the docs from ``benchmarks/results``, so that no number is typed by hand.
+
+    python benchmarks/fill_docs.py
+
+A table stands between ``<!-- NAME table -->`` and ``<!-- end -->``; one whose results are missing says so.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bcos_diffusion.files import write_atomically
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def markdown(heads: list[str], rows: list[list[str]]) -> str:
+    """A table in markdown."""
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def interval(measured: Any, scale: float = 1.0, digits: int = 2) -> str:
+    """A value with its 95% bootstrap interval."""
+    if isinstance(measured["value"], str):
+        return measured["value"]
+    value, low, high = (f"{scale * measured[key]:.{digits}f}" for key in ("value", "low", "high"))
+    return f"{value} [{low}, {high}]"
+
+
+def evaluation(result: dict[str, Any]) -> str:
+    """The measures that a model must pass, with what it reached."""
+    spearman, local = result["faithfulness"]["whole_run"], result["localisation"]
+    drawn, ground = result["quality"]["objects_drawn"], result["quality"]["background"]
+    rows = [
+        ["words' share of the image, %", "≥ 70", interval(result["budget"]["tokens"], 100, 1)],
+        ["x_T's share, %", "the rest", interval(result["budget"]["x_T"], 100, 1)],
+        ["time and other, %", "0", f"{100 * abs(result['budget']['time']['value']):.4f}"],
+        ["worst completeness error, fp32", "≤ 1e-3", f"{result['budget']['worst_completeness']:.1e}"],
+        ["mass, object word / article or preposition", "≥ 10", interval(result["mass"]["object_over_function"])],
+        ["effect of dropping, the same ratio", "", interval(result["mass"]["object_over_function_effect"], 1, 1)],
+        ["own word largest in an object's mask, %", "≥ 60", interval(local["object"]["share"], 100, 1)],
+        ["the same with a rival word, %", f"chance {100 * local['object']['chance_with_rivals']:.0f}",
+         interval(local["object"]["share_with_rivals"], 100, 1)],
+        ["colour word largest in the background, %", "", interval(local["colour"]["share"], 100, 1)],
+        ["Spearman with dropping a word, mass, all words", "≥ 0.6", interval(spearman["mass"]["mean_over_images_all"])],
+        ["the same, content words only", "≥ 0.6", interval(spearman["mass"]["mean_over_images_content"])],
+        ["the same, mean-free relevance", "≥ 0.6", interval(spearman["mean_free"]["mean_over_images_content"])],
+        ["named objects found in the picture, %", "", interval(drawn["found"], 100, 1)],
+        ["background in the colour named, %", "", interval(ground["nearest_is_named"], 100, 1)],
+    ]  # fmt: skip
+    caption = f"{result['count']} test prompts and scenes, {result['steps']} steps, guidance {result['guidance']}"
+    return f"{caption}; 95% bootstrap intervals.\n\n" + markdown(["measure", "target", "reached"], rows)
+
+
+def experiments(result: dict[str, Any]) -> str:
+    """Every variant at every setting."""
+    heads = ["variant", "loss", "update", "guidance", "words %", "x_T %", "time %", "other %", "reconstruction MSE"]
+    rows = [
+        [row["variant"], f"{row['loss']:.4f}", row["update"], f"{row['guidance']:g}",
+         *(f"{100 * row[name]:.1f}" for name in ("tokens", "x_T", "time", "other")), f"{row['reconstruction_mse']:.4f}"]
+        for row in result["rows"]
+    ]  # fmt: skip
+    caption = (
+        f"{result['steps']} steps each, means over {result['prompts']} test prompts; {result['machine']['device']}."
+    )
+    return f"{caption}\n\n" + markdown(heads, rows)
+
+
+def layers(result: dict[str, Any]) -> str:
+    """Time of each layer against the plain one."""
+    columns = ("plain_ms", "bcos_kernels_ms", "eager_ms", "ours/plain", "eager/plain")
+    heads = ["batch × channels × side × kernel", "B", "pass", *(name.replace("_", " ") for name in columns)]
+    rows = [
+        [row["shape"], f"{row['b']:g}", row["pass"], *(f"{row[name]:.2f}" for name in columns)]
+        for row in result["layers"]
+    ]  # fmt: skip
+    machine = result["machine"]
+    return f"{machine['device']}, {machine['threads']} threads, torch {machine['torch']}.\n\n" + markdown(heads, rows)
+
+
+def cost(result: dict[str, Any]) -> str:
+    """Seconds with and without explanation."""
+    heads = ["prompt", "words that carry a value", "plain s", "explained s", "ratio", "limit"]
+    rows = [
+        [row["prompt"], str(row["tokens"]), f"{row['plain_s']:.2f}", f"{row['explained_s']:.2f}", f"{row['ratio']:.2f}",
+         str(row["tokens"] + 1)]
+        for row in result["cost"]
+    ]  # fmt: skip
+    memory = ", ".join(f"{mb:.0f} MB at {steps} steps" for steps, mb in result["peak_rise_mb_by_steps"].items())
+    return markdown(heads, rows) + f"\n\nPeak memory above the start: {memory}."
+
+
+TABLES: dict[str, tuple[str, str, Callable[[dict[str, Any]], str]]] = {
+    "evaluation": ("docs/explanations.md", "evaluation.json", evaluation),
+    "experiments": ("docs/explanations.md", "experiments.json", experiments),
+    "cost": ("docs/explanations.md", "explanation_cost.json", cost),
+    "layers": ("docs/kernels.md", "layers.json", layers),
+}
+
+
+def main() -> None:
+    """Fill every table."""
+    for name, (page, source, render) in TABLES.items():
+        path = RESULTS / source
+        table = render(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else "Not yet measured."
+        text = (ROOT / page).read_text(encoding="utf-8")
+        block = re.compile(rf"(<!-- {name} table -->\n).*?(<!-- end -->)", re.DOTALL)
+        filled = block.sub(lambda match, table=table: f"{match[1]}{table}\n{match[2]}", text)
+        write_atomically(ROOT / page, lambda temporary, filled=filled: temporary.write_text(filled, encoding="utf-8"))
+        print(f"{page}: {name} {'filled' if path.exists() else 'has no results yet'}")
+
+
+if __name__ == "__main__":
+    main()
