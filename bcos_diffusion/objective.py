@@ -85,7 +85,7 @@ def training_loss(
     alpha_bar: Tensor,
     generator: torch.Generator,
     effect_weight: float = 0.0,
-    effect_fraction: float = 0.25,
+    effect_fraction: float = 0.125,
 ) -> dict[str, Tensor]:
     """The losses of one step: ``total``, ``denoising`` and, with a positive weight, ``effect``.
 
