@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bcos_kernels import dispatch
-from bcos_kernels.mode import hold, is_explaining, primal, slices, weigh
+from bcos_kernels.mode import hold, is_explaining, primal, slices
 from bcos_kernels.ops import maxout
 from bcos_kernels.ops.bcos_conv2d import reference as conv_reference
 from bcos_kernels.ops.bcos_conv2d.geometry import pad, resolve
@@ -36,14 +37,13 @@ def bcos_linear(x: Tensor, weight: Tensor, b: float = 2, max_out: int = 1, conve
     x, rows = _autocast(x, rows)
     with _no_autocast(x):
         flat = x.flatten(0, -2) if x.ndim > 1 else x[None]
-        if _composed(b):
-            out, choice = _linear_part(F.linear(flat, rows), gain, max_out)
-            if b != 1:
-                n = epilogue.row_norm(hold(primal(flat)), linear_reference.EPS)
-                out = _share_factor(out, epilogue.factor(hold(primal(out)), n, b, linear_reference.DELTA))
-        else:
-            out, choice = _apply(BcosLinearOp, flat, rows, gain, b, max_out, is_explaining())
-        out = out if gain is None else maxout.apply_gain(out, gain.to(out.dtype), choice, max_out)
+        out = _transform(
+            flat, rows, gain, b, max_out,
+            linear=F.linear,
+            norm=lambda rows_of_x: epilogue.row_norm(rows_of_x, linear_reference.EPS),
+            delta=linear_reference.DELTA,
+            op=BcosLinearOp, options=(),
+        )  # fmt: skip
         return out.reshape(*x.shape[:-1], out.shape[-1])
 
 
@@ -80,39 +80,69 @@ def bcos_conv2d(
     with _no_autocast(x):
         x = pad(x, extra, padding_mode)
         _check_size(x, geometry.window)
-        if _composed(b):
-            out, choice = _linear_part(geometry.convolve(x, rows), gain, max_out)
-            if b != 1:
-                n = epilogue.patch_norm(hold(primal(x)), *geometry.window, groups, conv_reference.EPS)
-                out = _share_factor(out, epilogue.factor(hold(primal(out)), n, b, conv_reference.DELTA))
-        else:
-            out, choice = _apply(BcosConv2dOp, x, rows, gain, geometry, b, max_out, is_explaining())
-        return out if gain is None else maxout.apply_gain(out, gain.to(out.dtype), choice, max_out)
+        return _transform(
+            x, rows, gain, b, max_out,
+            linear=geometry.convolve,
+            norm=lambda image: epilogue.patch_norm(image, *geometry.window, groups, conv_reference.EPS),
+            delta=conv_reference.DELTA,
+            op=BcosConv2dOp, options=(geometry,),
+        )  # fmt: skip
 
 
-def _composed(b: float) -> bool:
-    """Whether torch's own operations do it all: nothing to scale, a shared scale, or a transform of torch's."""
-    return b == 1 or slices() > 1 or dispatch.transforms() is not None
+def _transform(
+    x: Tensor,
+    rows: Tensor,
+    gain: Tensor | None,
+    b: float,
+    max_out: int,
+    linear: Callable[[Tensor, Tensor], Tensor],
+    norm: Callable[[Tensor], Tensor],
+    delta: float,
+    op: type[torch.autograd.Function],
+    options: tuple[Any, ...],
+) -> Tensor:
+    """The layer on x; in a stacked batch on the first part as if it were alone, and by its factors on the others.
+
+    What the first part gives is then the same to the bit with and without others beside it.
+    """
+    first = primal(x)
+    if b == 1 or dispatch.transforms() is not None:  # nothing to scale, or torch sees through its own operations
+        out, choice, y, n = _compose(first, rows, gain, b, max_out, linear, norm, delta)
+    else:  # the gain only steers the choice of MaxOut there, so no gradient goes through it
+        steer = None if gain is None else gain.detach()
+        out, choice, y, n = op.apply(first, rows, steer, *options, b, max_out, is_explaining())  # type: ignore[no-untyped-call]
+    if slices() > 1:
+        others = linear(x[len(first) :], rows)
+        if choice is not None:
+            others = maxout.take(others, choice.repeat(slices() - 1, *[1] * (choice.ndim - 1)), max_out)
+            choice = choice.repeat(slices(), *[1] * (choice.ndim - 1))
+        if n is not None:
+            factor = epilogue.factor(y.detach(), n.detach(), b, delta)
+            parts = epilogue.widen(others).unflatten(0, (slices() - 1, len(first)))
+            others = (parts * factor).flatten(0, 1).to(others.dtype)
+        out = torch.cat([out, others])
+    return out if gain is None else maxout.apply_gain(out, gain.to(out.dtype), choice, max_out)
 
 
-def _apply(op: type[torch.autograd.Function], *arguments: Any) -> Any:
-    """Run an op; the gain only steers MaxOut's choice there, so no gradient goes through it."""
-    x, rows, gain, *rest = arguments
-    return op.apply(x, rows, None if gain is None else gain.detach(), *rest)
-
-
-def _linear_part(y: Tensor, gain: Tensor | None, max_out: int) -> tuple[Tensor, Tensor | None]:
-    """y after MaxOut; in a stacked batch all parts follow the choice of the first."""
-    if max_out == 1:
-        return y, None
-    choice = maxout.choose(primal(y).detach(), None if gain is None else gain.detach(), max_out)
-    choice = choice.repeat(slices(), *[1] * (choice.ndim - 1))
-    return maxout.take(y, choice, max_out), choice
-
-
-def _share_factor(y: Tensor, factor: Tensor) -> Tensor:
-    """Multiply every part of a stacked batch by the first part's factor, rounding once."""
-    return weigh(epilogue.widen(y), factor).to(y.dtype)
+def _compose(
+    x: Tensor,
+    rows: Tensor,
+    gain: Tensor | None,
+    b: float,
+    max_out: int,
+    linear: Callable[[Tensor, Tensor], Tensor],
+    norm: Callable[[Tensor], Tensor],
+    delta: float,
+) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
+    """What the ops return, ``out, choice, y, n``, by torch's own operations; no norm where B is 1."""
+    y, choice = linear(x, rows), None
+    if max_out > 1:
+        choice = maxout.choose(y.detach(), None if gain is None else gain.detach(), max_out)
+        y = maxout.take(y, choice, max_out)
+    if b == 1:
+        return y, choice, y, None
+    n = norm(hold(x))
+    return (epilogue.widen(y) * epilogue.factor(hold(y), n, b, delta)).to(y.dtype), choice, y, n
 
 
 def _autocast(x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:

@@ -22,7 +22,7 @@ from bcos_diffusion.scenes import NOUNS
 from bcos_diffusion.scenes.lexicon import plural
 from bcos_diffusion.scenes.sprites import sprite
 
-_EXTENTS = (0.3, 0.85)
+_EXTENTS = (0.38, 0.92)
 _MOST_SIZES = 18
 _NAMES = sorted(NOUNS)
 _SINGULAR = {form: noun for noun in NOUNS for form in (noun, plural(noun))}
@@ -60,7 +60,8 @@ def find_objects(image: Tensor, count: int) -> list[Found]:
         best = max((_best_of_size(rest, changes[e]) for e in extents), key=lambda placement: placement[0])
         _, noun, top, left, extent = best
         rest = rest.clone()
-        rest[:, top : top + extent, left : left + extent] -= changes[extent][noun]
+        under = rest[:, top : top + extent, left : left + extent]
+        under -= changes[extent][noun, :, : under.shape[1], : under.shape[2]]
         height, width = sprite(_NAMES[noun], extent).shape[:2]
         found.append(Found(_NAMES[noun], top + height / 2, left + width / 2))
     return found
@@ -68,7 +69,9 @@ def find_objects(image: Tensor, count: int) -> list[Found]:
 
 def _best_of_size(rest: Tensor, changes: Tensor) -> tuple[float, int, int, int, int]:
     """The squared error removed by the best placement of one size: ‖D‖² − ‖D − P‖² = 2⟨D, P⟩ − ‖P‖²."""
-    gain = 2 * F.conv2d(rest[None], changes)[0] - changes.pow(2).sum((1, 2, 3))[:, None, None]
+    # Sprites lie in the corner of their squares, so a square may reach over the right and the lower edge.
+    reach = changes.shape[-1] - 1
+    gain = 2 * F.conv2d(F.pad(rest, (0, reach, 0, reach))[None], changes)[0] - changes.pow(2).sum((1, 2, 3))[:, None, None]
     flat = int(gain.argmax())
     noun, top, left = np.unravel_index(flat, gain.shape)
     return float(gain.flatten()[flat]), int(noun), int(top), int(left), changes.shape[-1]

@@ -92,11 +92,11 @@ class Scenes:
         rng = np.random.Generator(np.random.PCG64([self.seed, SPLITS.index(self.split), index]))
         kind = rng.random()
         count, distinct = 1, 1
-        if kind >= 0.9:
+        if kind >= 0.92:
             count = int(rng.integers(2, 5))
-        elif kind >= 0.8:
+        elif kind >= 0.85:
             distinct = int(rng.integers(3, 5))
-        elif kind >= 0.5:
+        elif kind >= 0.6:
             distinct = 2
         nouns = [_NOUNS[i] for i in rng.choice(len(_NOUNS), distinct, replace=False)]
         colour = self._colour(rng, nouns)

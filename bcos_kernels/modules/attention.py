@@ -54,13 +54,19 @@ class MultiHeadAttention(nn.Module):
             # Softmax over no token is NaN: let a row without any see all of them, whose values are zero.
             visible = shown | ~shown.any(-1, keepdim=True)
             value = value.masked_fill(~key_mask[:n, :, None], 0)
-        # Parts of a stacked batch share probabilities: they ride along as extra value channels.
-        value = value.unflatten(3, (self.heads, self.head_dim)).permute(1, 3, 2, 0, 4).flatten(3)
-        out = F.scaled_dot_product_attention(  # [N, heads, P, S * head_dim]
-            hold(query), hold(key), value, attn_mask=visible, scale=self.head_dim**-0.5
-        )
-        out = out.unflatten(3, (slices(), self.head_dim)).permute(3, 0, 2, 1, 4)  # [S, N, P, heads, head_dim]
-        return self.out(out.flatten(3).flatten(0, 1))
+        value = value.unflatten(3, (self.heads, self.head_dim)).permute(1, 3, 2, 0, 4)  # [N, heads, L, S, head_dim]
+
+        def attend(parts: Tensor) -> Tensor:
+            """Values ``[N, heads, L, S', head_dim]`` to ``[S', N, P, heads * head_dim]``: parts ride as channels."""
+            out = F.scaled_dot_product_attention(
+                hold(query), hold(key), parts.flatten(3), attn_mask=visible, scale=self.head_dim**-0.5
+            )
+            return out.unflatten(3, parts.shape[3:]).permute(3, 0, 2, 1, 4).flatten(3)
+
+        out = attend(value[:, :, :, :1])
+        if slices() > 1:  # apart, so that the first part is the same to the bit with and without the others
+            out = torch.cat([out, attend(value[:, :, :, 1:])])
+        return self.out(out.flatten(0, 1))
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(2, (self.heads, self.head_dim)).transpose(1, 2)  # [N, heads, L, head_dim]

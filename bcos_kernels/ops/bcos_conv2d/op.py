@@ -16,7 +16,7 @@ from bcos_kernels.ops.epilogue import reference
 
 
 class BcosConv2dOp(torch.autograd.Function):
-    """``out, choice`` of x ``[N, C, H, W]``, rows ``[O * M, C / g, h, w]`` and a gain for the choice.
+    """``out, choice, y, n`` of x ``[N, C, H, W]``, rows ``[O * M, C / g, h, w]`` and a gain for the choice.
 
     ``held``: explanation mode, the scale is a constant in every derivative. Gradients of gradients, which
     only this op's users need, are those of the reference.
@@ -25,19 +25,19 @@ class BcosConv2dOp(torch.autograd.Function):
     @staticmethod
     def forward(  # with ctx: torch binds the arguments of a separate setup_context at 50 µs a call
         ctx: Any, x: Tensor, rows: Tensor, gain: Tensor | None, geometry: Geometry, b: float, max_out: int, held: bool
-    ) -> tuple[Tensor, Tensor | None]:
+    ) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
         y, choice = geometry.convolve(x, rows), None
         if max_out > 1:
             choice = maxout.choose(y, gain, max_out)
             y = maxout.take(y, choice, max_out)
-            ctx.mark_non_differentiable(choice)
         backend = dispatch.epilogue(x, y)
         n = backend.patch_norm(x, *geometry.window, geometry.groups, EPS)
         ctx.geometry, ctx.b, ctx.max_out, ctx.held = geometry, b, max_out, held
         ctx.save_for_backward(x, rows, y, n, choice)
         if forward_ad._current_level >= 0:  # else the node would keep them after the backward has freed its own
             ctx.save_for_forward(x, rows, y, n, choice)
-        return backend.scale(y, n, b, DELTA), choice
+        ctx.mark_non_differentiable(*[t for t in (choice, y, n) if t is not None])
+        return backend.scale(y, n, b, DELTA), choice, y, n
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, *unused: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -73,7 +73,7 @@ class BcosConv2dOp(torch.autograd.Function):
         if x_t is not None and not ctx.held:
             product = reference.by_group(reference.widen(x) * reference.widen(x_t), geometry.groups).sum(2)
             n_t = reference.box_sum(product, *geometry.window) / n
-        return reference.scale_jvp(y_t, n_t, y, n, ctx.b, DELTA, ctx.held), None
+        return reference.scale_jvp(y_t, n_t, y, n, ctx.b, DELTA, ctx.held), None, None, None
 
 
 def _differentiable_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
