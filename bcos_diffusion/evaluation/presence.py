@@ -71,7 +71,8 @@ def _best_of_size(rest: Tensor, changes: Tensor) -> tuple[float, int, int, int, 
     """The squared error removed by the best placement of one size: ‖D‖² − ‖D − P‖² = 2⟨D, P⟩ − ‖P‖²."""
     # Sprites lie in the corner of their squares, so a square may reach over the right and the lower edge.
     reach = changes.shape[-1] - 1
-    gain = 2 * F.conv2d(F.pad(rest, (0, reach, 0, reach))[None], changes)[0] - changes.pow(2).sum((1, 2, 3))[:, None, None]
+    overlap = F.conv2d(F.pad(rest, (0, reach, 0, reach))[None], changes)[0]
+    gain = 2 * overlap - changes.pow(2).sum((1, 2, 3))[:, None, None]
     flat = int(gain.argmax())
     noun, top, left = np.unravel_index(flat, gain.shape)
     return float(gain.flatten()[flat]), int(noun), int(top), int(left), changes.shape[-1]

@@ -7,7 +7,10 @@ import torch
 from torch import nn
 
 from bcos_kernels.mode import explanation_mode, hold, is_explaining, primal, slices, stacked, weigh
+from bcos_kernels.modules.conv import BcosConv2d
 from bcos_kernels.modules.gates import SiLU
+from bcos_kernels.modules.linear import BcosLinear
+from bcos_kernels.modules.norms import GroupNorm
 
 
 def test_nests_and_ends_with_the_outermost_block():
@@ -102,3 +105,33 @@ def test_a_layer_replaced_inside_the_block_is_held_too():
         model[0] = SiLU()
         (gradient,) = torch.autograd.grad(model(x).sum(), x)
     assert torch.allclose(gradient, torch.sigmoid(x))
+
+
+@pytest.mark.parametrize("parts", [2, 5])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda: BcosConv2d(12, 24, 3, padding=1, b=2),
+        lambda: BcosConv2d(12, 24, 3, padding=1, b=1.5, max_out=2),
+        lambda: BcosConv2d(12, 24, 3, stride=2, b=1),
+        lambda: GroupNorm(4, 12),
+    ],
+)
+def test_a_stack_changes_no_bit_of_its_first_part(layer, dtype, parts):
+    torch.manual_seed(parts)
+    layer, x = layer().to(dtype), torch.randn(parts * 2, 12, 9, 9).to(dtype)
+    with torch.no_grad():
+        alone = layer(x[:2])
+        with stacked(parts):
+            assert torch.equal(layer(x)[:2], alone)
+
+
+@pytest.mark.parametrize("b", [1, 1.25, 2])
+def test_a_stack_of_vectors_changes_no_bit_of_its_first_part(b):
+    torch.manual_seed(0)
+    layer, x = BcosLinear(40, 56, b=b, max_out=2), torch.randn(4 * 3, 7, 40)
+    with torch.no_grad():
+        alone = layer(x[:3])
+        with stacked(4):
+            assert torch.equal(layer(x)[:3], alone)
