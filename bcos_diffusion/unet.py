@@ -138,6 +138,9 @@ class PixelAttention(nn.Module):
         self.attend = MultiHeadAttention(
             channels, context_dim, heads=config.heads, head_dim=channels // config.heads, b=config.attention_b
         )
+        # What a token says depends on where, by a constant factor per channel: with every pixel full of noise a
+        # word alone can draw its shape. A factor adds nothing of its own, so all of it stays the word's.
+        self.place = None if context_dim is None else nn.Parameter(torch.zeros(side * side, channels))
 
     def forward(self, x: Tensor, text: Conditioning | None) -> Tensor:
         h = x.flatten(2).transpose(1, 2)  # [S N, HW, C]
@@ -145,7 +148,9 @@ class PixelAttention(nn.Module):
         if text is None:
             h = h + self.attend(where, key_context=where, value_context=h)
         else:
-            h = h + self.attend(where, key_context=text.keys, value_context=text.values, key_mask=text.mask)
+            said = self.attend(where, key_context=text.keys, value_context=text.values, key_mask=text.mask)
+            assert self.place is not None
+            h = h + said * (1 + self.place)
         return h.transpose(1, 2).unflatten(2, x.shape[2:])
 
 

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from bcos_diffusion.scenes.sprites import sprite
 
-# Sizes as shares of the canvas, by the number of objects. Large ones in loose places: at 32 pixels a shape that
-# is small and anywhere is a shape that a small network never learns (docs/explanations.md has the numbers).
-_SIZES = {1: (0.6, 0.9), 2: (0.42, 0.5), 3: (0.4, 0.48), 4: (0.4, 0.48)}
+# Shares of the canvas, by the number of objects. Each fills much of a cell of its own: a shape that is small and
+# may be anywhere is, at 32 pixels and on a small budget, never learned.
+_SIZES = {1: (0.68, 0.92), 2: (0.42, 0.5), 3: (0.4, 0.48), 4: (0.4, 0.48)}
 _SWAY = 0.125
 _SEEN = 0.5
 
@@ -53,7 +53,7 @@ def _cells(rng: np.random.Generator, count: int, size: int) -> list[tuple[int, i
         return [(0, 0, size)]
     half, sway = size // 2, round(_SWAY * size)
     if count == 2:
-        along = [(i * half, size // 4 + int(rng.integers(-sway, sway + 1))) for i in rng.permutation(2)]
+        along = [(i * half, size // 4 - sway + _around_the_middle(rng, 2 * sway)) for i in rng.permutation(2)]
         upright = rng.random() < 0.5
         return [(a, b, half) if upright else (b, a, half) for a, b in along]
     return [(half * int(i // 2), half * int(i % 2), half) for i in rng.permutation(4)[:count]]
@@ -62,8 +62,13 @@ def _cells(rng: np.random.Generator, count: int, size: int) -> list[tuple[int, i
 def _place(rng: np.random.Generator, noun: str, extent: int, top: int, left: int, side: int) -> Placed:
     height, width = sprite(noun, extent).shape[:2]
     return Placed(
-        noun, extent, top + int(rng.integers(0, side - height + 1)), left + int(rng.integers(0, side - width + 1))
+        noun, extent, top + _around_the_middle(rng, side - height), left + _around_the_middle(rng, side - width)
     )
+
+
+def _around_the_middle(rng: np.random.Generator, room: int) -> int:
+    """A number from 0 to ``room``, the middle the likeliest: the mean of two draws."""
+    return int(rng.random(2).mean() * (room + 1))
 
 
 def _relation(placed: list[Placed]) -> str:
