@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -28,6 +29,8 @@ from bcos_diffusion.scenes import Scenes, vocabulary
 from bcos_diffusion.text import Tokenizer
 from bcos_diffusion.training_log import TrainingLog, write_samples
 from bcos_diffusion.unet import UNetConfig
+
+_PACES = {"value_table": 20.0, "tokens.place": 5.0}
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,19 @@ def learning_rate(config: TrainConfig, step: int) -> float:
     rise = min(1.0, (step + 1) / max(1, config.warmup))
     fall = min(1.0, (config.steps - step) / (config.cooldown * config.steps)) if config.cooldown else 1.0
     return config.learning_rate * rise * fall
+
+
+def parameter_groups(model: torch.nn.Module) -> list[dict[str, Any]]:
+    """Parameters by the ``pace``, a factor of the learning rate, at which they are trained.
+
+    A row of the value table has a gradient only when its word is in the batch, and a factor of place only
+    its own pixel's: at the pace of the convolutions, which all pixels share, they hardly leave their start.
+    """
+    groups: dict[float, list[torch.nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        pace = next((p for part, p in _PACES.items() if part in name), 1.0)
+        groups.setdefault(pace, []).append(parameter)
+    return [{"params": parameters, "pace": pace} for pace, parameters in groups.items()]
 
 
 def step_generator(seed: int, step: int) -> torch.Generator:
@@ -125,7 +141,7 @@ def train(config: TrainConfig, on_step: Callable[[int, dict[str, float]], None] 
     torch.manual_seed(config.seed)
     data = Scenes(size=config.model.size, split="train", seed=config.seed)
     model = TextToImage(config.model, Tokenizer(vocabulary()))
-    optimiser = torch.optim.AdamW(model.parameters(), weight_decay=config.weight_decay, betas=(0.9, 0.99))
+    optimiser = torch.optim.AdamW(parameter_groups(model), weight_decay=config.weight_decay, betas=(0.9, 0.99))
     ema = {name: p.detach().clone().float() for name, p in model.named_parameters()}
     first = load_checkpoint(config.out, model, optimiser, ema)
     tokenizer = model.tokenizer
@@ -140,7 +156,7 @@ def train(config: TrainConfig, on_step: Callable[[int, dict[str, float]], None] 
     for step, (rgb, captions) in enumerate(progress, start=first):
         generator = step_generator(config.seed, step)
         for group in optimiser.param_groups:
-            group["lr"] = learning_rate(config, step)
+            group["lr"] = group["pace"] * learning_rate(config, step)
         batch = drop_words(tokenizer.encode(captions), config.caption_dropout, config.word_dropout, generator)
         with accelerator.autocast():
             losses = training_loss(

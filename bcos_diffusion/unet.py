@@ -27,6 +27,8 @@ from bcos_kernels.modules.conv import BcosConv2d
 from bcos_kernels.modules.norms import GroupNorm
 
 TIME_CONDITIONINGS = ("scale", "additive")
+_WAVES_ACROSS = 1.2
+_WAVE_HEIGHT = 0.8
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,15 @@ class ResidualBlock(nn.Module):
         return self.skip(x) + self.norm_2(self.conv_2(h))
 
 
+def _waves(side: int, channels: int) -> Tensor:
+    """Random plane waves over a square, ``[side * side, channels]``: a basis to draw shapes in from the start."""
+    middles = (torch.arange(side) + 0.5) / side
+    y, x = torch.meshgrid(middles, middles, indexing="ij")
+    across, down = _WAVES_ACROSS * torch.randn(2, channels)
+    turns = y.reshape(-1, 1) * down + x.reshape(-1, 1) * across + torch.rand(channels)  # [HW, C]
+    return _WAVE_HEIGHT * torch.cos(2 * math.pi * turns)
+
+
 class PixelAttention(nn.Module):
     """Attention from pixels to pixels or to tokens, with a residual around it."""
 
@@ -140,7 +151,7 @@ class PixelAttention(nn.Module):
         )
         # What a token says depends on where, by a constant factor per channel: with every pixel full of noise a
         # word alone can draw its shape. A factor adds nothing of its own, so all of it stays the word's.
-        self.place = None if context_dim is None else nn.Parameter(torch.zeros(side * side, channels))
+        self.place = None if context_dim is None else nn.Parameter(_waves(side, channels))
 
     def forward(self, x: Tensor, text: Conditioning | None) -> Tensor:
         h = x.flatten(2).transpose(1, 2)  # [S N, HW, C]

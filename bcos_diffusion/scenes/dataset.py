@@ -94,9 +94,9 @@ class Scenes:
         count, distinct = 1, 1
         if kind >= 0.92:
             count = int(rng.integers(2, 5))
-        elif kind >= 0.85:
+        elif kind >= 0.86:
             distinct = int(rng.integers(3, 5))
-        elif kind >= 0.6:
+        elif kind >= 0.5:
             distinct = 2
         nouns = [_NOUNS[i] for i in rng.choice(len(_NOUNS), distinct, replace=False)]
         colour = self._colour(rng, nouns)

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from bcos_diffusion.scenes.sprites import sprite
 
-# Shares of the canvas, by the number of objects. Each fills much of a cell of its own: a shape that is small and
-# may be anywhere is, at 32 pixels and on a small budget, never learned.
-_SIZES = {1: (0.68, 0.92), 2: (0.42, 0.5), 3: (0.4, 0.48), 4: (0.4, 0.48)}
-_SWAY = 0.125
+# Shares of the canvas, by the number of objects. Each fills most of a cell of its own and sways little: the more
+# of the variance of pictures is its noun's and not its place's, the fewer pictures teach a noun's shape.
+_SIZES = {1: (0.8, 0.92), 2: (0.44, 0.5), 3: (0.42, 0.48), 4: (0.42, 0.48)}
+_SWAY = 0.03
 _SEEN = 0.5
 
 
@@ -41,7 +41,7 @@ def arrange(rng: np.random.Generator, nouns: list[str], count: int, size: int) -
     names = nouns * count
     low, high = (int(share * size) for share in _SIZES[len(names)])
     placed = [
-        _place(rng, name, int(rng.integers(low, high + 1)), *cell)
+        _place(rng, name, int(rng.integers(low, high + 1)), *cell, sway=round(_SWAY * size))
         for name, cell in zip(names, _cells(rng, len(names), size), strict=True)
     ]
     return placed, _relation(placed) if len(nouns) == 2 else None
@@ -51,24 +51,24 @@ def _cells(rng: np.random.Generator, count: int, size: int) -> list[tuple[int, i
     """Top, left and side of disjoint squares in random order: the canvas, two halves of it, or its quarters."""
     if count == 1:
         return [(0, 0, size)]
-    half, sway = size // 2, round(_SWAY * size)
+    half, sway = size // 2, round(2 * _SWAY * size)
     if count == 2:
-        along = [(i * half, size // 4 - sway + _around_the_middle(rng, 2 * sway)) for i in rng.permutation(2)]
+        along = [(i * half, size // 4 - sway + _around_the_middle(rng, 2 * sway, sway)) for i in rng.permutation(2)]
         upright = rng.random() < 0.5
         return [(a, b, half) if upright else (b, a, half) for a, b in along]
     return [(half * int(i // 2), half * int(i % 2), half) for i in rng.permutation(4)[:count]]
 
 
-def _place(rng: np.random.Generator, noun: str, extent: int, top: int, left: int, side: int) -> Placed:
+def _place(rng: np.random.Generator, noun: str, extent: int, top: int, left: int, side: int, sway: int) -> Placed:
     height, width = sprite(noun, extent).shape[:2]
-    return Placed(
-        noun, extent, top + _around_the_middle(rng, side - height), left + _around_the_middle(rng, side - width)
-    )
+    down, along = (_around_the_middle(rng, side - length, sway) for length in (height, width))
+    return Placed(noun, extent, top + down, left + along)
 
 
-def _around_the_middle(rng: np.random.Generator, room: int) -> int:
-    """A number from 0 to ``room``, the middle the likeliest: the mean of two draws."""
-    return int(rng.random(2).mean() * (room + 1))
+def _around_the_middle(rng: np.random.Generator, room: int, sway: int) -> int:
+    """A number from 0 to ``room``, at most ``sway`` from its middle and most often there: the mean of two draws."""
+    span = min(room, 2 * sway)
+    return (room - span) // 2 + int(rng.random(2).mean() * (span + 1))
 
 
 def _relation(placed: list[Placed]) -> str:

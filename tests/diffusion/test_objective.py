@@ -8,7 +8,7 @@ from torch import Tensor
 
 from bcos_diffusion.diffusion import noise_schedule
 from bcos_diffusion.model import TextToImage
-from bcos_diffusion.objective import denoising_loss, drop_words, effect_loss, training_loss
+from bcos_diffusion.objective import denoising_loss, draw_timesteps, drop_words, effect_loss, training_loss
 from bcos_diffusion.text import TextBatch, Tokenizer
 from bcos_diffusion.unet import Conditioning, UNetConfig
 from bcos_kernels.mode import explanation_mode
@@ -145,3 +145,14 @@ def test_the_total_is_the_weighted_sum_and_both_terms_train() -> None:
     tied["effect"].backward()
     table = model.text.value_table.weight.grad
     assert table is not None and table.abs().sum() > 0
+
+
+def test_timesteps_are_drawn_from_the_density_that_is_promised() -> None:
+    """0.4 · u(s) + 0.6 · 2s: the share below s is 0.4 s + 0.6 s²."""
+    t = draw_timesteps(200_000, 1000, torch.Generator().manual_seed(0))
+    assert t.dtype == torch.int64 and t.min() >= 0 and t.max() == 999
+    for share in (0.1, 0.3, 0.5, 0.8, 0.95):
+        below = (t < 1000 * share).double().mean().item()
+        assert below == pytest.approx(0.4 * share + 0.6 * share**2, abs=0.005)
+    again = draw_timesteps(200_000, 1000, torch.Generator().manual_seed(0))
+    assert torch.equal(t, again)

@@ -195,9 +195,22 @@ def test_the_lexicon_is_as_large_as_promised() -> None:
 
 
 def test_sizes_and_positions_vary() -> None:
-    single = [scene.objects[0] for scene in scenes() if len(scene.objects) == 1]
-    assert len({p.size for p in single}) >= 8
-    assert len({(p.top, p.left) for p in single}) > 0.25 * len(single)
+    every = [(len(scene.objects), placed) for scene in scenes(count=600) for placed in scene.objects]
+    assert len({placed.size for _, placed in every}) >= 8
+    for count, sizes, positions in ((1, 4, 20), (2, 3, 60), (3, 3, 20), (4, 3, 20)):
+        alike = [placed for n, placed in every if n == count]
+        assert len({placed.size for placed in alike}) >= sizes
+        assert len({(placed.top, placed.left) for placed in alike}) >= positions
+    middles = np.array([(p.box[0] + p.box[2], p.box[1] + p.box[3]) for _, p in every]) / 64
+    assert (middles.min(0) < 0.3).all() and (middles.max(0) > 0.7).all()
+
+
+def test_several_objects_of_a_scene_never_cover_one_another() -> None:
+    for scene in scenes(count=400):
+        cover = np.zeros((32, 32), int)
+        for top, left, bottom, right in (placed.box for placed in scene.objects):
+            cover[top:bottom, left:right] += 1
+        assert cover.max() == 1
 
 
 # ---- numbering and splits ----

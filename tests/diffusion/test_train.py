@@ -10,9 +10,19 @@ from accelerate.state import AcceleratorState
 from torch import Tensor
 
 from bcos_diffusion.files import read_tensors
+from bcos_diffusion.model import TextToImage
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
 from bcos_diffusion.scenes import Scenes
-from bcos_diffusion.train import TrainConfig, flip_caption, learning_rate, load_batch, train, update_ema
+from bcos_diffusion.text import Tokenizer
+from bcos_diffusion.train import (
+    TrainConfig,
+    flip_caption,
+    learning_rate,
+    load_batch,
+    parameter_groups,
+    train,
+    update_ema,
+)
 from bcos_diffusion.unet import UNetConfig
 
 TINY = UNetConfig(
@@ -155,6 +165,18 @@ def test_flip_caption_swaps_whole_words_only() -> None:
 def test_learning_rate_rises_stays_and_falls(tmp_path: Path) -> None:
     shape = config(tmp_path, steps=10, warmup=4, cooldown=0.2, learning_rate=1.0)
     assert [learning_rate(shape, step) for step in range(10)] == [0.25, 0.5, 0.75, 1, 1, 1, 1, 1, 1, 0.5]
+
+
+def test_every_parameter_is_trained_once_at_its_pace() -> None:
+    model = TextToImage(UNetConfig(size=8, widths=(8, 16, 16), heads=2, text_dim=8, time_dim=8), Tokenizer(["cat"]))
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    pace = {names[p]: group["pace"] for group in parameter_groups(model) for p in group["params"]}
+    assert pace.keys() == set(names.values())
+    assert sum(len(group["params"]) for group in parameter_groups(model)) == len(names)
+    assert {name for name, value in pace.items() if value == 20} == {"text.value_table.weight"}
+    faster = {name for name, value in pace.items() if value == 5}
+    assert len(faster) == 6 and all(name.endswith("tokens.place") for name in faster)
+    assert set(pace.values()) == {1, 5, 20}
 
 
 def test_ema_follows_its_definition() -> None:
