@@ -46,7 +46,7 @@ class TrainConfig:
     warmup: int = 300
     cooldown: float = 0.2
     """Final share of the steps over which the learning rate falls linearly to zero."""
-    ema: float = 0.999
+    ema: float = 0.998
     clip: float = 0.3
     caption_dropout: float = 0.1
     """Share of whole captions dropped, for classifier-free guidance."""
@@ -54,7 +54,8 @@ class TrainConfig:
     """Share of single words dropped, so that no word is relied on when it is absent."""
     effect_weight: float = 2.0
     """Weight of the term that ties a word's contribution to the effect of dropping it."""
-    flip: bool = True
+    flip: bool = False
+    """Mirror half of the images, and left and right in their captions: twice as many shapes to learn."""
     precision: str = "no"
     """Mixed precision as accelerate names it: no, bf16 or fp16."""
     seed: int = 0

@@ -36,7 +36,8 @@ def interval(measured: Any, scale: float = 1.0, digits: int = 2) -> str:
 def evaluation(result: dict[str, Any]) -> str:
     """The measures that a model must pass, with what it reached."""
     spearman, local = result["faithfulness"]["whole_run"], result["localisation"]
-    drawn, ground = result["quality"]["objects_drawn"], result["quality"]["background"]
+    drawn, real = result["quality"]["objects_drawn"], result["quality"]["objects_in_real_scenes"]
+    ground = result["quality"]["background"]
     rows = [
         ["words' share of the image, %", "≥ 70", interval(result["budget"]["tokens"], 100, 1)],
         ["x_T's share, %", "the rest", interval(result["budget"]["x_T"], 100, 1)],
@@ -51,7 +52,12 @@ def evaluation(result: dict[str, Any]) -> str:
         ["Spearman with dropping a word, mass, all words", "≥ 0.6", interval(spearman["mass"]["mean_over_images_all"])],
         ["the same, content words only", "≥ 0.6", interval(spearman["mass"]["mean_over_images_content"])],
         ["the same, mean-free relevance", "≥ 0.6", interval(spearman["mean_free"]["mean_over_images_content"])],
-        ["named objects found in the picture, %", "", interval(drawn["found"], 100, 1)],
+        ["named objects found in the picture, %", f"real scenes {100 * real['found']['value']:.0f}",
+         interval(drawn["found"], 100, 1)],
+        ["the same, one object named, %", f"real scenes {100 * real['found_when_alone']['value']:.0f}",
+         interval(drawn["found_when_alone"], 100, 1)],
+        ["two objects found, and as the relation says, %", f"real scenes {100 * real['relation_holds']['value']:.0f}",
+         interval(drawn["relation_holds"], 100, 1)],
         ["background in the colour named, %", "", interval(ground["nearest_is_named"], 100, 1)],
     ]  # fmt: skip
     caption = f"{result['count']} test prompts and scenes, {result['steps']} steps, guidance {result['guidance']}"

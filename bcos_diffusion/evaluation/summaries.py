@@ -131,6 +131,7 @@ def objects(judged: Sequence[tuple[int, int, bool | None]]) -> dict[str, Any]:
     return {
         "pictures": len(named),
         "found": bootstrap(named, ratio),
+        "found_when_alone": bootstrap([(found, count) for found, count in named if count == 1], ratio),
         "pictures_with_a_relation": len(related),
         "relation_holds": bootstrap(related, mean),
     }

@@ -92,5 +92,6 @@ def _quality(result: dict[str, Any]) -> list[str]:
     for key, label in (("objects_drawn", "drawn"), ("objects_in_real_scenes", "real scenes, the same judge")):
         found = quality[key]
         lines.append(_line(f"named objects found, {label}", _interval(found["found"])))
+        lines.append(_line(f"the same, one object named, {label}", _interval(found["found_when_alone"])))
         lines.append(_line(f"relation holds, {label}", _interval(found["relation_holds"])))
     return lines

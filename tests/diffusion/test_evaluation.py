@@ -24,7 +24,7 @@ from bcos_diffusion.evaluation.regime_a import (
     regions,
 )
 from bcos_diffusion.evaluation.statistics import bootstrap, mean, ranks, ratio, spearman
-from bcos_diffusion.evaluation.summaries import localisation, mass_by_group
+from bcos_diffusion.evaluation.summaries import localisation, mass_by_group, objects
 from bcos_diffusion.evaluation.words import group, without_each_word
 from bcos_diffusion.model import TextToImage
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
@@ -289,6 +289,14 @@ def test_the_judge_of_objects_finds_them_in_real_scenes() -> None:
             reversed_holds += bool(relation_holds(image, [inverse.get(w, w) for w in scene.words]))
     assert named > 30 and found >= 0.95 * named and wrong <= 0.05 * named
     assert related > 3 and holds >= 0.8 * related and reversed_holds == 0
+
+
+@pytest.mark.usefixtures("few_resamples")
+def test_found_objects_are_counted_over_names_and_apart_for_one_name() -> None:
+    found = objects([(1, 1, None), (0, 1, None), (1, 2, False), (2, 2, True), (0, 0, None)])
+    assert (found["pictures"], found["pictures_with_a_relation"]) == (4, 2)
+    assert found["found"]["value"] == pytest.approx(4 / 6)
+    assert found["found_when_alone"]["value"] == found["relation_holds"]["value"] == 0.5
 
 
 @pytest.mark.usefixtures("few_resamples")

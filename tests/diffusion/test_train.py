@@ -140,8 +140,8 @@ def test_mixed_precision_keeps_weights_in_fp32(tmp_path: Path) -> None:
 
 def test_half_of_the_images_are_mirrored_with_their_captions(tmp_path: Path) -> None:
     data = Scenes(size=24, split="train")
-    plain, captions = load_batch(data, config(tmp_path, batch_size=64, flip=False), step=2)
-    flipped, new_captions = load_batch(data, config(tmp_path, batch_size=64), step=2)
+    plain, captions = load_batch(data, config(tmp_path, batch_size=64), step=2)
+    flipped, new_captions = load_batch(data, config(tmp_path, batch_size=64, flip=True), step=2)
     mirrored = swapped = 0
     for before, after, old, new in zip(plain, flipped, captions, new_captions, strict=True):
         if torch.equal(before, after):
@@ -153,7 +153,7 @@ def test_half_of_the_images_are_mirrored_with_their_captions(tmp_path: Path) -> 
         assert new.split() == words
         swapped += old != new
     assert 16 < mirrored < 48 and swapped > 2
-    _, others = load_batch(data, config(tmp_path, batch_size=64, flip=False), step=3)
+    _, others = load_batch(data, config(tmp_path, batch_size=64), step=3)
     assert captions != others
 
 
