@@ -30,7 +30,7 @@ from bcos_diffusion.text import Tokenizer
 from bcos_diffusion.training_log import TrainingLog, write_samples
 from bcos_diffusion.unet import UNetConfig
 
-_PACES = {"value_table": 20.0, "tokens.place": 5.0}
+_PACES = {"value_table": 20.0, "tokens.place": 5.0, "tokens.position": 5.0}
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,6 @@ from bcos_kernels.modules.conv import BcosConv2d
 from bcos_kernels.modules.norms import GroupNorm
 
 TIME_CONDITIONINGS = ("scale", "additive")
-_WAVES_ACROSS = 1.2
 _WAVE_HEIGHT = 0.8
 
 
@@ -129,11 +128,11 @@ class ResidualBlock(nn.Module):
         return self.skip(x) + self.norm_2(self.conv_2(h))
 
 
-def _waves(side: int, channels: int) -> Tensor:
-    """Random plane waves over a square, ``[side * side, channels]``: a basis to draw shapes in from the start."""
+def _waves(side: int, channels: int, cycles: float) -> Tensor:
+    """Random plane waves over a square, ``[side * side, channels]``, of ``cycles`` (root mean square) per axis."""
     middles = (torch.arange(side) + 0.5) / side
     y, x = torch.meshgrid(middles, middles, indexing="ij")
-    across, down = _WAVES_ACROSS * torch.randn(2, channels)
+    down, across = cycles * torch.randn(2, channels)
     turns = y.reshape(-1, 1) * down + x.reshape(-1, 1) * across + torch.rand(channels)  # [HW, C]
     return _WAVE_HEIGHT * torch.cos(2 * math.pi * turns)
 
@@ -144,14 +143,17 @@ class PixelAttention(nn.Module):
     def __init__(self, channels: int, context_dim: int | None, side: int, config: UNetConfig):
         super().__init__()
         # Positions enter queries and keys only, which explanation holds constant: they steer, and add nothing.
-        self.position = nn.Parameter(torch.randn(side * side, channels) * 0.1)
+        # Long waves tell left from right above the noise of x_t; words need that to be heard on one side.
+        self.position = nn.Parameter(
+            0.1 * torch.randn(side * side, channels) if context_dim is None else _waves(side, channels, cycles=0.6)
+        )
         self.norm = GroupNorm(1, channels)
         self.attend = MultiHeadAttention(
             channels, context_dim, heads=config.heads, head_dim=channels // config.heads, b=config.attention_b
         )
         # What a token says depends on where, by a constant factor per channel: with every pixel full of noise a
         # word alone can draw its shape. A factor adds nothing of its own, so all of it stays the word's.
-        self.place = None if context_dim is None else nn.Parameter(_waves(side, channels))
+        self.place = None if context_dim is None else nn.Parameter(_waves(side, channels, cycles=1.2))
 
     def forward(self, x: Tensor, text: Conditioning | None) -> Tensor:
         h = x.flatten(2).transpose(1, 2)  # [S N, HW, C]

@@ -18,7 +18,7 @@ def write(rng: np.random.Generator, nouns: list[str], count: int, relation: str 
     """A caption. nouns: distinct nouns; count: how many of the one noun; relation: of the first to the second."""
     if count > 1:
         subject = f"{NUMERALS[count - 1]} {plural(nouns[0])}" if rng.random() < 0.8 else plural(nouns[0])
-    elif relation is not None and len(nouns) == 2 and rng.random() < 0.8:
+    elif relation is not None and len(nouns) == 2 and rng.random() < 0.9:
         subject = _related(rng, nouns, relation)
     else:
         subject = _listed(rng, nouns)

@@ -96,7 +96,7 @@ class Scenes:
             count = int(rng.integers(2, 5))
         elif kind >= 0.86:
             distinct = int(rng.integers(3, 5))
-        elif kind >= 0.5:
+        elif kind >= 0.28:
             distinct = 2
         nouns = [_NOUNS[i] for i in rng.choice(len(_NOUNS), distinct, replace=False)]
         colour = self._colour(rng, nouns)

@@ -175,7 +175,7 @@ def test_every_parameter_is_trained_once_at_its_pace() -> None:
     assert sum(len(group["params"]) for group in parameter_groups(model)) == len(names)
     assert {name for name, value in pace.items() if value == 20} == {"text.value_table.weight"}
     faster = {name for name, value in pace.items() if value == 5}
-    assert len(faster) == 6 and all(name.endswith("tokens.place") for name in faster)
+    assert len(faster) == 12 and all(name.endswith(("tokens.place", "tokens.position")) for name in faster)
     assert set(pace.values()) == {1, 5, 20}
 
 

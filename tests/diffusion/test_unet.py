@@ -36,8 +36,9 @@ def test_words_start_from_plane_waves() -> None:
     """A wave sampled at equal steps obeys w(i + 1) + w(i - 1) = 2 cos(k) w(i) along each axis, with |w| ≤ height."""
     torch.manual_seed(0)
     network = UNet(UNetConfig(size=32))
-    places = {name: p.detach().double() for name, p in network.named_parameters() if name.endswith("place")}
-    assert len(places) == 6
+    learned = ("tokens.place", "tokens.position")
+    places = {name: p.detach().double() for name, p in network.named_parameters() if name.endswith(learned)}
+    assert len(places) == 12
     for place in places.values():
         side = math.isqrt(len(place))
         waves = place.T.unflatten(1, (side, side))  # [C, H, W]
