@@ -30,7 +30,14 @@ from bcos_diffusion.text import Tokenizer
 from bcos_diffusion.training_log import TrainingLog, write_samples
 from bcos_diffusion.unet import UNetConfig
 
-_PACES = {"value_table": 20.0, "tokens.place": 5.0, "tokens.position": 5.0}
+_PACES = {
+    "value_table": 20.0,
+    "tokens.place": 5.0,
+    "tokens.position": 5.0,
+    "text.": 3.0,
+    "tokens.attend.query": 3.0,
+    "tokens.attend.key": 3.0,
+}
 
 
 @dataclass(frozen=True)
@@ -81,8 +88,9 @@ def learning_rate(config: TrainConfig, step: int) -> float:
 def parameter_groups(model: torch.nn.Module) -> list[dict[str, Any]]:
     """Parameters by the ``pace``, a factor of the learning rate, at which they are trained.
 
-    A row of the value table has a gradient only when its word is in the batch, and a factor of place only
-    its own pixel's: at the pace of the convolutions, which all pixels share, they hardly leave their start.
+    A row of the value table has a gradient only when its word is in the batch, a factor of place or a position
+    only its own pixel's, and what steers attention (text encoder, queries, keys) only through probabilities: at
+    the pace of the convolutions, which all pixels share, they hardly leave their start.
     """
     groups: dict[float, list[torch.nn.Parameter]] = {}
     for name, parameter in model.named_parameters():

@@ -176,7 +176,11 @@ def test_every_parameter_is_trained_once_at_its_pace() -> None:
     assert {name for name, value in pace.items() if value == 20} == {"text.value_table.weight"}
     faster = {name for name, value in pace.items() if value == 5}
     assert len(faster) == 12 and all(name.endswith(("tokens.place", "tokens.position")) for name in faster)
-    assert set(pace.values()) == {1, 5, 20}
+    steering = {name for name, value in pace.items() if value == 3}
+    assert {name.split(".")[0] for name in steering} == {"text", "unet"}
+    assert sum("tokens.attend.query" in name or "tokens.attend.key" in name for name in steering) == 12
+    assert {pace[name] for name in names.values() if "conv" in name or "attend.value" in name} == {1}
+    assert set(pace.values()) == {1, 3, 5, 20}
 
 
 def test_ema_follows_its_definition() -> None:
