@@ -53,7 +53,7 @@ def _cells(rng: np.random.Generator, count: int, size: int) -> list[tuple[int, i
         return [(0, 0, size)]
     half, sway = size // 2, round(2 * _SWAY * size)
     if count == 2:
-        along = [(i * half, size // 4 - sway + _around_the_middle(rng, 2 * sway, sway)) for i in rng.permutation(2)]
+        along = [(i * half, _around_the_middle(rng, half, sway)) for i in rng.permutation(2)]
         upright = rng.random() < 0.5
         return [(a, b, half) if upright else (b, a, half) for a, b in along]
     return [(half * int(i // 2), half * int(i % 2), half) for i in rng.permutation(4)[:count]]

@@ -44,7 +44,7 @@ def tiny_pipeline(time_conditioning: str = "scale", dtype: torch.dtype = torch.f
     )  # fmt: skip
     model = TextToImage(config, Tokenizer(vocabulary()), text_depth=1)
     for name, parameter in model.named_parameters():
-        if "time.project" in name or "tokens.place" in name:
+        if "time.project" in name:
             torch.nn.init.normal_(parameter, std=0.1)
     return BcosDiffusionPipeline(model.to(dtype))
 

@@ -21,7 +21,7 @@ def tiny_model(time_conditioning: str = "scale", b: float = 1.5) -> TextToImage:
     )  # fmt: skip
     model = TextToImage(config, Tokenizer(WORDS), text_depth=1).double().eval()
     for name, parameter in model.named_parameters():
-        if "time.project" in name or "tokens.place" in name:
+        if "time.project" in name:
             torch.nn.init.normal_(parameter, std=0.1)
     return model
 
