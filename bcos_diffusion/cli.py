@@ -9,7 +9,9 @@ from __future__ import annotations
 import math
 import os
 import re
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
@@ -265,7 +267,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "data": data,
     }
     try:
-        tyro.extras.subcommand_cli_from_dict(commands, prog=PROGRAM, description=DESCRIPTION, args=arguments)
+        with _ended_by_unwinding():
+            tyro.extras.subcommand_cli_from_dict(commands, prog=PROGRAM, description=DESCRIPTION, args=arguments)
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # who read our output has left
@@ -277,6 +280,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{PROGRAM}: stopped", file=sys.stderr)
         return 130
     return 0
+
+
+@contextmanager
+def _ended_by_unwinding() -> Iterator[None]:
+    """Let SIGTERM raise SystemExit, as Ctrl-C raises, so that what is half written is removed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set handlers
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _one_line(error: Exception) -> str:

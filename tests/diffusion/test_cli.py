@@ -4,8 +4,10 @@ import errno
 import json
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -294,6 +296,20 @@ def test_a_real_limit_on_file_size_leaves_nothing(model: Path) -> None:
     done = run(program, "explain", PROMPT, "--model", model, "--out", "out")
     assert done.returncode == 1 and done.stderr.count("\n") == 1
     assert done.stderr.startswith("bcos-diffusion: error: ") and "File too large" in done.stderr
+    assert content(Path.cwd()) == {}
+
+
+def test_ending_the_process_leaves_nothing(model: Path) -> None:
+    program = "import sys; from bcos_diffusion.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", program, "explain", PROMPT, "--model", model, "--steps", 1000, "--out", "out"]
+    process = subprocess.Popen([str(part) for part in command], stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 60
+    while not content(Path.cwd()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert content(Path.cwd()), "it never began to write"
+    process.terminate()
+    process.communicate()
+    assert process.returncode == 128 + signal.SIGTERM
     assert content(Path.cwd()) == {}
 
 

@@ -1,0 +1,1 @@
+"""Slow and plain implementations that the tests compare with; they share no code with the package."""
