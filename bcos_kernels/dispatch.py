@@ -1,6 +1,6 @@
 """Which backend runs an op, and why the others do not.
 
-``BCOS_BACKEND=auto|cpu|reference`` forces one. Device backends plug in here as further entries.
+``BCOS_BACKEND=auto|cpu|triton|reference`` forces one.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from bcos_kernels.ops.epilogue import cpu, reference
+from bcos_kernels.ops.epilogue import cpu, reference, triton
 
 SWITCH = "BCOS_BACKEND"
-BACKENDS: dict[str, ModuleType] = {"cpu": cpu, "reference": reference}
+BACKENDS: dict[str, ModuleType] = {"cpu": cpu, "triton": triton, "reference": reference}
 """Name and epilogue of every backend, fastest first; the reference takes anything."""
 
 

@@ -117,9 +117,9 @@ def _transform(
             others = maxout.take(others, choice.repeat(slices() - 1, *[1] * (choice.ndim - 1)), max_out)
             choice = choice.repeat(slices(), *[1] * (choice.ndim - 1))
         if n is not None:
-            factor = epilogue.factor(y.detach(), n.detach(), b, delta)
-            parts = epilogue.widen(others).unflatten(0, (slices() - 1, len(first)))
-            others = (parts * factor).flatten(0, 1).to(others.dtype)
+            differentiated = torch.is_grad_enabled() and others.requires_grad
+            backend = epilogue if differentiated else dispatch.epilogue(others, y, n)
+            others = backend.apply_factor(others, y.detach(), n.detach(), b, delta)
         out = torch.cat([out, others])
     return out if gain is None else maxout.apply_gain(out, gain.to(out.dtype), choice, max_out)
 

@@ -65,11 +65,11 @@ void patch_norm(int dtype, uintptr_t x, Four shape, Four strides, uintptr_t norm
   call.kernels.box_sum(Dtype(dtype), e.n * groups, e.h, e.w, v, sums.get(), pointer(norms), eps, threads);
 }
 
-void scale(int dtype, uintptr_t out, Four out_strides, uintptr_t y, Four y_strides, Four shape, uintptr_t norms,
-           int64_t groups, double b, double delta, int threads) {
+void apply_factor(int dtype, uintptr_t out, Four out_strides, uintptr_t v, Four v_strides, uintptr_t y, Four y_strides,
+                  Four shape, uintptr_t norms, int64_t groups, double b, double delta, int threads) {
   const Call call;
-  call.kernels.scale(Dtype(dtype), extent(shape, groups), image(out, out_strides), image(y, y_strides), pointer(norms),
-                     {b, delta}, threads);
+  call.kernels.apply_factor(Dtype(dtype), extent(shape, groups), image(out, out_strides), image(v, v_strides),
+                            image(y, y_strides), pointer(norms), {b, delta}, threads);
 }
 
 void scale_backward(int dtype, uintptr_t grad_y, Four grad_y_strides, uintptr_t grad, Four grad_strides, uintptr_t y,
@@ -108,7 +108,7 @@ PYBIND11_MODULE(_cpu, m) {
   m.doc() = "B-cos kernels for the CPU over raw addresses; bcos_kernels.ops.epilogue.cpu checks and calls them.";
   m.def("row_norm", &row_norm);
   m.def("patch_norm", &patch_norm);
-  m.def("scale", &scale);
+  m.def("apply_factor", &apply_factor);
   m.def("scale_backward", &scale_backward);
   m.def("spread", &spread);
   m.def("spread_rows", &spread_rows);

@@ -31,7 +31,7 @@
 
 namespace bcos {
 const Kernels avx2_kernels{"avx2",           avx2::reduce_squares, avx2::box_sum,       avx2::box_spread,
-                           avx2::add_scaled, avx2::scale,          avx2::scale_backward};
+                           avx2::add_scaled, avx2::apply_factor,          avx2::scale_backward};
 }  // namespace bcos
 
 #endif

@@ -7,6 +7,6 @@
 
 namespace bcos {
 const Kernels baseline_kernels{"baseline",           baseline::reduce_squares, baseline::box_sum,
-                               baseline::box_spread, baseline::add_scaled,     baseline::scale,
+                               baseline::box_spread, baseline::add_scaled,     baseline::apply_factor,
                                baseline::scale_backward};
 }  // namespace bcos

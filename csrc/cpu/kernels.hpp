@@ -41,7 +41,7 @@ struct Kernels {
   void (*box_spread)(Dtype, int64_t planes, int64_t h, int64_t w, const Window&, const void* coefficients, void* spread,
                      int threads);
   void (*add_scaled)(Dtype, Extent, Image dx, Image x, const void* factor, int threads);
-  void (*scale)(Dtype, Extent, Image out, Image y, const void* norms, Alignment, int threads);
+  void (*apply_factor)(Dtype, Extent, Image out, Image v, Image y, const void* norms, Alignment, int threads);
   void (*scale_backward)(Dtype, Extent, Image grad_y, Image grad, Image y, const void* norms, void* coefficients,
                          Alignment, int threads);
 };

@@ -1,4 +1,5 @@
-// The B-cos scale, out = y (|y|/n + delta)^(b-1), and its derivatives in one pass.
+// The B-cos factor s = (|y|/n + delta)^(b-1) applied to v, which is y itself in a forward pass, and the derivatives
+// of s y in one pass.
 #pragma once
 #include "power.hpp"
 #include "traverse.hpp"
@@ -12,46 +13,47 @@ void invert(const A* norms, A* inverses, int64_t length) {
 }
 
 template <class T, Kind kind>
-inline void scale_one(T y, accumulator_t<T> inverse, const Exponent<accumulator_t<T>>& e, T& out) {
-  const auto wide = widen(y);
-  narrow(wide * power<kind>(cosine(wide, inverse) + e.delta, e), out);
+inline void apply_one(T v, T y, accumulator_t<T> inverse, const Exponent<accumulator_t<T>>& e, T& out) {
+  narrow(widen(v) * power<kind>(cosine(widen(y), inverse) + e.delta, e), out);
 }
 
 template <class T, Kind kind, bool adjoin>
-void scale_run(const T* y, int64_t y_step, T* out, int64_t out_step, const accumulator_t<T>* inverses,
-               int64_t length, const Exponent<accumulator_t<T>>& e) {
-  const int64_t from = adjoin ? 1 : y_step, to = adjoin ? 1 : out_step;
+void apply_run(const T* v, int64_t v_step, const T* y, int64_t y_step, T* out, int64_t out_step,
+               const accumulator_t<T>* inverses, int64_t length, const Exponent<accumulator_t<T>>& e) {
+  const int64_t a = adjoin ? 1 : v_step, b = adjoin ? 1 : y_step, to = adjoin ? 1 : out_step;
 #pragma omp simd
-  for (int64_t i = 0; i < length; ++i) scale_one<T, kind>(y[i * from], inverses[i], e, out[i * to]);
+  for (int64_t i = 0; i < length; ++i) apply_one<T, kind>(v[i * a], y[i * b], inverses[i], e, out[i * to]);
 }
 
 template <class T, Kind kind>
-void scale_of(Extent e, Image out, Image y, const accumulator_t<T>* norms, Alignment alignment, int threads) {
+void apply_factor_of(Extent e, Image out, Image v, Image y, const accumulator_t<T>* norms, Alignment alignment,
+                     int threads) {
   const Exponent<accumulator_t<T>> exponent(alignment);
-  merge_rows(e, out, y);
+  merge_rows(e, out, v, y);
   const int64_t channels = e.c / e.groups;
-  if (channelwise_is_better(e, out, y)) {
+  if (channelwise_is_better(e, out, v, y)) {
     return channelwise(e, threads, [&](int64_t n, int64_t row, int64_t w) {
       for (int64_t g = 0; g < e.groups; ++g) {
+        const T* value = at<const T>(v, n, g * channels, row, w);
         const T* from = at<const T>(y, n, g * channels, row, w);
         T* to = at<T>(out, n, g * channels, row, w);
         const auto inverse = 1 / norms[factor_at(e, n, g, row, w)];
 #pragma omp simd
-        for (int64_t c = 0; c < channels; ++c) scale_one<T, kind>(from[c], inverse, exponent, to[c]);
+        for (int64_t c = 0; c < channels; ++c) apply_one<T, kind>(value[c], from[c], inverse, exponent, to[c]);
       }
     });
   }
-  const bool adjoin = pixels_adjoin(out, y);
+  const bool adjoin = pixels_adjoin(out, v, y);
   planar(e, threads, [&](int64_t n, int64_t g, int64_t row, int64_t w, int64_t length) {
     accumulator_t<T> inverses[longest_run];
     invert(norms + factor_at(e, n, g, row, w), inverses, length);
     for (int64_t c = g * channels; c < (g + 1) * channels; ++c) {
-      const T* from = at<const T>(y, n, c, row, w);
+      const T *value = at<const T>(v, n, c, row, w), *from = at<const T>(y, n, c, row, w);
       T* to = at<T>(out, n, c, row, w);
       if (adjoin) {
-        scale_run<T, kind, true>(from, 1, to, 1, inverses, length, exponent);
+        apply_run<T, kind, true>(value, 1, from, 1, to, 1, inverses, length, exponent);
       } else {
-        scale_run<T, kind, false>(from, y.w, to, out.w, inverses, length, exponent);
+        apply_run<T, kind, false>(value, v.w, from, y.w, to, out.w, inverses, length, exponent);
       }
     }
   });
@@ -128,11 +130,13 @@ void scale_backward_of(Extent e, Image grad_y, Image grad, Image y, const accumu
   });
 }
 
-inline void scale(Dtype dtype, Extent e, Image out, Image y, const void* norms, Alignment alignment, int threads) {
+inline void apply_factor(Dtype dtype, Extent e, Image out, Image v, Image y, const void* norms, Alignment alignment,
+                         int threads) {
   with_type(dtype, [&](auto zero) {
     using T = decltype(zero);
     with_kind(alignment.b, [&](auto kind) {
-      scale_of<T, decltype(kind)::value>(e, out, y, static_cast<const accumulator_t<T>*>(norms), alignment, threads);
+      apply_factor_of<T, decltype(kind)::value>(e, out, v, y, static_cast<const accumulator_t<T>*>(norms), alignment,
+                                                threads);
     });
   });
 }

@@ -47,7 +47,7 @@ class BcosConv2dOp(torch.autograd.Function):
         geometry: Geometry = ctx.geometry
         backend, c = dispatch.epilogue(grad, x, y), None
         if ctx.held:
-            grad_y = (reference.widen(grad) * reference.factor(y, n, ctx.b, DELTA)).to(grad.dtype)
+            grad_y = backend.apply_factor(grad, y, n, ctx.b, DELTA)
         else:
             grad_y, c = backend.scale_backward(grad, y, n, ctx.b, DELTA)
         if choice is not None:

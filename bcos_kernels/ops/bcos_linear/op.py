@@ -46,7 +46,7 @@ class BcosLinearOp(torch.autograd.Function):
             return *_differentiable_backward(ctx, grad), None, None, None, None
         backend, c = dispatch.epilogue(grad, x, y), None
         if ctx.held:
-            grad_y = (reference.widen(grad) * reference.factor(y, n, ctx.b, DELTA)).to(grad.dtype)
+            grad_y = backend.apply_factor(grad, y, n, ctx.b, DELTA)
         else:
             grad_y, c = backend.scale_backward(grad, y, n, ctx.b, DELTA)
         if choice is not None:

@@ -82,6 +82,14 @@ def scale(y: Tensor, n: Tensor, b: float, delta: float) -> Tensor:
     return (widen(y) * factor(y, n, b, delta)).to(y.dtype)
 
 
+def apply_factor(v: Tensor, y: Tensor, n: Tensor, b: float, delta: float) -> Tensor:
+    """``v * (|y| / n + delta) ** (b - 1)`` like v, whose parts ``[S * N, ...]`` share the factor of y ``[N, ...]``."""
+    s = factor(y, n, b, delta)
+    if len(v) == len(y):
+        return (widen(v) * s).to(v.dtype)
+    return (widen(v).unflatten(0, (-1, len(y))) * s).flatten(0, 1).to(v.dtype)
+
+
 def scale_backward(grad: Tensor, y: Tensor, n: Tensor, b: float, delta: float) -> tuple[Tensor, Tensor]:
     """Gradient of y, like y, and coefficients c, like n, of the gradient through the norm (mathematics §2)."""
     s = factor(y, n, b, delta)

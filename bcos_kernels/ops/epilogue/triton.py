@@ -1,0 +1,247 @@
+"""The B-cos epilogue by Triton kernels: same functions and signatures as ``reference.py``, for B above 1.
+
+Every strided layout is read in place. Norms and coefficients are contiguous float32. With TRITON_INTERPRET=1 the
+kernels run on the CPU, one program after the other.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from contextlib import AbstractContextManager, nullcontext
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bcos_kernels.ops.epilogue.checks import (
+    check_dims,
+    check_groups,
+    check_target,
+    contiguous,
+    image_shape,
+    image_strides,
+    parts_of,
+    per_pixel,
+    windows,
+)
+from bcos_kernels.ops.epilogue.reference import Padding, Pair
+
+_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+TILE = 2048
+"""Elements of one tensor that a program holds at a time; half of it where it reads two and writes a third."""
+
+
+def supports(*tensors: Tensor) -> str | None:
+    """Return None where the kernels take these tensors, else the reason why not."""
+    if importlib.util.find_spec("triton") is None:
+        return "triton is not installed"
+    interpreted = _interpreted()
+    for tensor in tensors:
+        if not tensor.is_cuda and not (interpreted and tensor.device.type == "cpu"):
+            return f"the Triton kernels run on CUDA devices, not on {tensor.device.type}"
+        if tensor.dtype not in _DTYPES:
+            return f"the Triton kernels take float32, bfloat16 and float16, not {tensor.dtype}"
+        if tensor.layout is not torch.strided or tensor.is_neg():
+            return "the Triton kernels take plain strided tensors"
+    return None
+
+
+def row_norm(x: Tensor, eps: float) -> Tensor:
+    """Return ``sqrt(sum of squares) + eps`` of each row: x ``[R, D]`` -> ``[R]`` in float32."""
+    check_dims("x", x, 2)
+    norms = _per_pixel_of(x, x.shape[0])
+    _square_sums(norms, x, 1, eps, "root plus eps")
+    return norms
+
+
+def patch_norm(
+    x: Tensor, kernel: Pair, stride: Pair, padding: Padding, dilation: Pair, groups: int, eps: float
+) -> Tensor:
+    """Return the norm of each patch: x ``[N, C, H, W]`` -> ``[N, groups, P, Q]`` in float32.
+
+    ``sqrt(sum of squares over the group's channels and the window + eps)``; pairs are (height, width), padding
+    is zeros at (top, bottom, left, right).
+    """
+    check_dims("x", x, 4)
+    check_groups(x, groups)
+    out = windows(x, kernel, stride, padding, dilation)
+    samples, _, height, width = x.shape
+    norms = _per_pixel_of(x, samples, groups, *out)
+    if kernel == (1, 1) and not any(padding):  # read only the pixels that are asked for
+        x = x[:, :, :: stride[0], :: stride[1]]
+        _square_sums(norms, x, groups, eps, "root of sum plus eps")
+        return norms
+    sums = _per_pixel_of(x, samples, groups, height, width)
+    _square_sums(sums, x, groups, eps, "none")
+    if norms.numel():
+        block = _power_of_2(out[0] * out[1], 256)
+        with _on(x):
+            _kernels(x).box_norm_kernel[(samples * groups * _ceil(out[0] * out[1], block),)](
+                norms, sums, height, width, *out, padding[0], padding[2], eps,
+                *kernel, *stride, *dilation, BLOCK_P=block,
+            )  # fmt: skip
+    return norms
+
+
+def scale(y: Tensor, n: Tensor, b: float, delta: float) -> Tensor:
+    """Return ``y * (|y| / n + delta) ** (b - 1)`` like y; 0 where y is 0.
+
+    y: ``[N, O, P, Q]`` with n ``[N, g, P, Q]``, or ``[R, O]`` with ``[R]``. b = 2 takes delta as 0.
+    """
+    return apply_factor(y, y, n, b, delta)
+
+
+def apply_factor(v: Tensor, y: Tensor, n: Tensor, b: float, delta: float) -> Tensor:
+    """Return ``v * (|y| / n + delta) ** (b - 1)`` like v, whose parts ``[S * N, ...]`` share the factor of y."""
+    n, groups = per_pixel("n", n, y)
+    parts, out, kernels = parts_of(v, y), torch.empty_like(v), _kernels(v, y, n)
+    samples, channels, height, width = image_shape(y)
+    if out.numel() == 0:
+        return out
+    places = [image_strides(t) for t in (out, v, y)]
+    pixels, flat = height * width, _flat(height, width, places)
+    block_p, block_c = blocks(pixels, channels, places)
+    hops = [y.shape[0] * t.stride(0) for t in (out, v)]
+    with _on(y):
+        kernels.apply_factor_kernel[(samples * _ceil(pixels, block_p), _ceil(channels, block_c))](
+            out, v, y, n, parts, channels, channels // groups, pixels, width, groups,
+            hops[0], *places[0], hops[1], *places[1], *places[2], *_exponent(b, delta),
+            GROUPED=groups > 1, FLAT=flat, BLOCK_P=block_p, BLOCK_C=block_c, POWER=_power(b),
+        )  # fmt: skip
+    return out
+
+
+def scale_backward(grad: Tensor, y: Tensor, n: Tensor, b: float, delta: float) -> tuple[Tensor, Tensor]:
+    """Return the gradient of y, like y, and the coefficients c, like n, of the gradient through the norm.
+
+    ``grad_y = grad s (1 + (b-1) u/(u+delta))`` and ``c = -(b-1) sum over the group (grad s y u/(u+delta)) / n^2``,
+    where ``u = |y|/n`` and ``s = (u+delta)^(b-1)``.
+    """
+    n, groups = per_pixel("n", n, y)
+    if grad.shape != y.shape or grad.dtype != y.dtype:
+        raise ValueError(f"grad must be like y, {tuple(y.shape)} {y.dtype}, got {tuple(grad.shape)} {grad.dtype}")
+    grad_y, c, kernels = torch.empty_like(y), torch.empty_like(n), _kernels(grad, y, n)
+    samples, channels, height, width = image_shape(y)
+    if c.numel() == 0:
+        return grad_y, c
+    places = [image_strides(t) for t in (grad_y, grad, y)]
+    pixels, flat = height * width, _flat(height, width, places)
+    block_p, block_c = blocks(pixels, channels // groups, places, TILE // 2)
+    with _on(y):
+        kernels.scale_backward_kernel[(samples * _ceil(pixels, block_p), groups)](
+            grad_y, c, grad, y, n, channels // groups, pixels, width, groups, *places[0], *places[1], *places[2],
+            *_exponent(b, delta), FLAT=flat, BLOCK_P=block_p, BLOCK_C=block_c, POWER=_power(b),
+        )  # fmt: skip
+    return grad_y, c
+
+
+def spread(
+    dx: Tensor, x: Tensor, c: Tensor, kernel: Pair, stride: Pair, padding: Padding, dilation: Pair, groups: int
+) -> None:
+    """Add to dx, in place, ``x`` times the coefficients c ``[N, groups, P, Q]`` of all patches that hold the pixel."""
+    check_dims("x", x, 4)
+    check_groups(x, groups)
+    check_target(dx, x)
+    out = windows(x, kernel, stride, padding, dilation)
+    c = contiguous("c", c, (x.shape[0], groups, *out), x)
+    _spread(dx, x, c, kernel, stride, padding, dilation, groups, out)
+
+
+def spread_rows(dx: Tensor, x: Tensor, c: Tensor) -> None:
+    """Add ``x * c[:, None]`` to dx in place: dx, x ``[R, D]``, c ``[R]``."""
+    check_dims("x", x, 2)
+    check_target(dx, x)
+    c = contiguous("c", c, (x.shape[0],), x)
+    _spread(dx, x, c, (1, 1), (1, 1), (0, 0, 0, 0), (1, 1), 1, (1, x.shape[0]))
+
+
+def _spread(
+    dx: Tensor, x: Tensor, c: Tensor, kernel: Pair, stride: Pair, padding: Padding, dilation: Pair, groups: int,
+    out: Pair,
+) -> None:  # fmt: skip
+    kernels = _kernels(dx, x, c)
+    if x.numel() == 0:
+        return
+    samples, channels, height, width = image_shape(x)
+    places = [image_strides(t) for t in (dx, x)]
+    block_p, block_c = blocks(height * width, channels // groups, places)
+    with _on(x):
+        kernels.spread_kernel[(samples * _ceil(height * width, block_p), groups)](
+            dx, x, c, channels // groups, height, width, groups, *out, padding[0], padding[2], *places[0], *places[1],
+            *kernel, *stride, *dilation, FLAT=_flat(height, width, places), BLOCK_P=block_p, BLOCK_C=block_c,
+        )  # fmt: skip
+
+
+def _square_sums(
+    sums: Tensor, x: Tensor, groups: int, eps: float, finish: str
+) -> None:  # fmt: skip
+    kernels = _kernels(x)
+    if sums.numel() == 0:
+        return
+    (samples, channels, height, width), place = image_shape(x), image_strides(x)
+    pixels = height * width
+    block_p, block_c = blocks(pixels, channels // groups, [place])
+    with _on(x):
+        kernels.square_sums_kernel[(samples * _ceil(pixels, block_p), groups)](
+            sums, x, channels // groups, pixels, width, groups, *place, eps,
+            FINISH=finish, FLAT=_flat(height, width, [place]), BLOCK_P=block_p, BLOCK_C=block_c,
+        )  # fmt: skip
+
+
+def _kernels(*tensors: Tensor) -> ModuleType:
+    if reason := supports(*tensors):
+        raise ValueError(reason)
+    from bcos_kernels.ops.epilogue import triton_kernels
+
+    return triton_kernels
+
+
+def _interpreted() -> bool:
+    import triton
+
+    return bool(triton.knobs.runtime.interpret)
+
+
+def _on(x: Tensor) -> AbstractContextManager[Any]:
+    """Triton launches on the current device, which need not be that of x."""
+    return torch.cuda.device(x.device) if x.is_cuda else nullcontext()
+
+
+def _per_pixel_of(x: Tensor, *shape: int) -> Tensor:
+    return x.new_empty(shape, dtype=torch.float32)
+
+
+def _exponent(b: float, delta: float) -> tuple[float, float]:
+    return float(b - 1), 0.0 if b == 2 else delta
+
+
+def _power(b: float) -> str:
+    if not b > 1:
+        raise ValueError(f"the Triton kernels take b above 1, got {b}")
+    return {2.0: "one", 1.5: "half"}.get(float(b), "any")
+
+
+def _flat(height: int, width: int, places: list[tuple[int, int, int, int]]) -> bool:
+    """Whether in every tensor each line of pixels follows the one before."""
+    return height == 1 or all(line == width * step for _, _, line, step in places)
+
+
+def blocks(
+    pixels: int, channels: int, places: list[tuple[int, int, int, int]], tile: int = TILE
+) -> tuple[int, int]:  # fmt: skip
+    """Pixels and channels of a tile: long along the direction in which memory runs."""
+    if all(channel == 1 for _, channel, _, _ in places):
+        block_c = _power_of_2(channels, 128)
+        return _power_of_2(pixels, tile // block_c), block_c
+    block_p = _power_of_2(pixels, 256)
+    return block_p, _power_of_2(channels, tile // block_p)
+
+
+def _power_of_2(count: int, most: int) -> int:
+    """The least power of 2 that holds count, at most ``most``."""
+    return min(1 << max(0, count - 1).bit_length(), most)
+
+
+def _ceil(count: int, block: int) -> int:
+    return -(-count // block)

@@ -1,0 +1,90 @@
+"""Whole layers on the Triton backend, forward and backward, against the reference in float64."""
+
+import importlib.util
+
+import pytest
+import torch
+from references.epilogue import random
+
+from bcos_kernels import dispatch, explanation_mode, stacked
+from bcos_kernels.functional import bcos_conv2d, bcos_linear
+
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+CONVOLUTIONS = {
+    "patch": ((2, 6, 7, 5), (4, 6, 3, 3), {"padding": 1}),
+    "pixel": ((2, 6, 4, 5), (4, 6, 1, 1), {}),
+    "strided": ((2, 4, 8, 7), (6, 2, 3, 2), {"stride": (2, 1), "padding": (1, 0), "groups": 2}),
+    "dilated": ((1, 3, 9, 8), (4, 3, 3, 3), {"dilation": 2, "padding": "same", "max_out": 2}),
+}
+
+
+@pytest.fixture(autouse=True)
+def interpreted(monkeypatch):
+    if DEVICE == "cpu":
+        monkeypatch.setenv("TRITON_INTERPRET", "1")
+
+
+def run(function, x, weight, cotangent, backend, monkeypatch, **options):
+    """Output and both gradients."""
+    monkeypatch.setenv(dispatch.SWITCH, backend)
+    x, weight = x.detach().requires_grad_(), weight.detach().requires_grad_()
+    out = function(x, weight, **options)
+    out.backward(cotangent.to(out.dtype))
+    return out.detach(), x.grad, weight.grad
+
+
+def compare(function, x, weight, monkeypatch, **options):
+    """Errors against float64 are at most twice those of the reference in the same type."""
+    monkeypatch.setenv(dispatch.SWITCH, "reference")
+    with torch.no_grad():
+        shape = function(x.double(), weight.double(), **options).shape
+    cotangent = random(shape, torch.float64, 3, DEVICE)
+    exact = run(function, x.double(), weight.double(), cotangent, "reference", monkeypatch, **options)
+    theirs = run(function, x, weight, cotangent, "reference", monkeypatch, **options)
+    ours = run(function, x, weight, cotangent, "triton", monkeypatch, **options)
+    for true, reference, kernel in zip(exact, theirs, ours, strict=True):
+        allowed = 2 * (reference.double() - true).norm() + 2 * torch.finfo(x.dtype).eps * true.norm()
+        assert kernel.dtype == x.dtype
+        assert (kernel.double() - true).norm() <= allowed
+
+
+@pytest.mark.parametrize("held", [False, True])
+@pytest.mark.parametrize("b", [1.5, 2, 2.5])
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_convolution(name, b, held, monkeypatch):
+    x_shape, weight_shape, options = CONVOLUTIONS[name]
+    x, weight = (random(shape, torch.float32, i, DEVICE) for i, shape in enumerate((x_shape, weight_shape)))
+    for layout in (torch.contiguous_format, torch.channels_last):
+        if held:
+            with explanation_mode():
+                compare(bcos_conv2d, x.to(memory_format=layout), weight, monkeypatch, b=b, **options)
+        else:
+            compare(bcos_conv2d, x.to(memory_format=layout), weight, monkeypatch, b=b, **options)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("b", [1.5, 2, 2.5])
+def test_linear(b, dtype, monkeypatch):
+    x, weight = random((3, 5, 24), dtype, 0, DEVICE), random((8, 24), dtype, 1, DEVICE)
+    compare(bcos_linear, x, weight, monkeypatch, b=b, max_out=2)
+
+
+def test_a_stack_is_pushed_through_with_the_factors_of_its_first_part(monkeypatch):
+    x, weight = random((6, 3, 5, 4), torch.float32, 0, DEVICE), random((4, 3, 3, 3), torch.float32, 1, DEVICE)
+    found = {}
+    for backend in ("triton", "reference"):
+        monkeypatch.setenv(dispatch.SWITCH, backend)
+        with torch.no_grad(), stacked(3):
+            found[backend] = bcos_conv2d(x, weight, padding=1)
+    torch.testing.assert_close(found["triton"], found["reference"])
+
+
+def test_the_backend_says_what_it_does_not_take(monkeypatch):
+    monkeypatch.setenv(dispatch.SWITCH, "triton")
+    with pytest.raises(ValueError, match=r"float32, bfloat16 and float16, not torch\.float64"):
+        bcos_linear(random((2, 3), torch.float64, 0, DEVICE), random((2, 3), torch.float64, 1, DEVICE))
+    if DEVICE == "cpu":
+        monkeypatch.delenv("TRITON_INTERPRET")
+        with pytest.raises(ValueError, match="CUDA devices, not on cpu"):
+            bcos_linear(torch.ones(2, 3), torch.ones(2, 3))

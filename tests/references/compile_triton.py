@@ -1,0 +1,103 @@
+"""Compile every Triton kernel of the package for devices that need not be here; print what ptxas says of each.
+
+    python -m references.compile_triton
+
+One JSON line per kernel, variant and architecture: registers, bytes spilled, shared memory, and the widest load.
+Needs a process of its own in which TRITON_INTERPRET is not set.
+"""
+
+import json
+import re
+import subprocess
+import tempfile
+from pathlib import Path
+
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from bcos_kernels.ops.epilogue import triton as launch
+from bcos_kernels.ops.epilogue import triton_kernels as epilogue
+
+ARCHITECTURES = (80, 90, 100)
+BIN = Path(triton.__file__).parent / "backends/nvidia/bin"
+ADDRESSES = set("out v y grad grad_y norms sums x dx coefficients".split())
+PER_PIXEL = {"norms", "sums", "coefficients"}
+NUMBERS = {"exponent", "delta", "eps"}
+WINDOW = {"KERNEL_H": 3, "KERNEL_W": 3, "STRIDE_H": 1, "STRIDE_W": 1, "DILATION_H": 1, "DILATION_W": 1}
+PLACES = {"channels_last": (1 << 20, 1, 1 << 14, 256), "contiguous": (1 << 20, 4096, 64, 1)}
+
+
+def cases():
+    """(kernel, what is known when it is compiled)"""
+    for power in ("one", "half", "any"):
+        for grouped in (False, True):
+            yield epilogue.apply_factor_kernel, {"POWER": power, "GROUPED": grouped, "FLAT": True}
+        yield epilogue.scale_backward_kernel, {"POWER": power, "FLAT": True}
+    for finish in ("none", "root of sum plus eps", "root plus eps"):
+        yield epilogue.square_sums_kernel, {"FINISH": finish, "FLAT": True}
+    yield epilogue.box_norm_kernel, WINDOW
+    yield epilogue.spread_kernel, {**WINDOW, "FLAT": True}
+
+
+def compiled(kernel, known, layout, dtype, architecture):
+    """The kernel as it would be specialised for one group of a tensor whose sizes are multiples of 16."""
+    names, one = kernel.arg_names, "_c" if layout == "channels_last" else "_w"
+    tile = launch.TILE // 2 if kernel is epilogue.scale_backward_kernel else launch.TILE
+    known = {
+        **known,
+        **dict(zip(("BLOCK_P", "BLOCK_C"), launch.blocks(4096, 256, [PLACES[layout]], tile), strict=True)),
+    }
+    if not known.get("GROUPED"):
+        known["groups"] = 1
+    known.update({name: 1 for name in names if name.endswith(one)})
+    known = {name: value for name, value in known.items() if name in names}
+    types = {}
+    for name in names:
+        if name in known:
+            types[name] = "constexpr"
+        elif name in ADDRESSES:
+            types[name] = "*fp32" if name in PER_PIXEL else f"*{dtype}"
+        else:
+            types[name] = "fp32" if name in NUMBERS else "i32"
+    aligned = [i for i, name in enumerate(names) if types[name] not in ("constexpr", "fp32")]
+    source = ASTSource(
+        kernel,
+        types,
+        constexprs={(names.index(name),): value for name, value in known.items()},
+        attrs={(i,): [["tt.divisibility", 16]] for i in aligned},
+    )
+    return triton.compile(source, target=GPUTarget("cuda", architecture, 32))
+
+
+def resources(cubin):
+    """Registers, stack and spilled bytes of the one kernel in a cubin."""
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        said = subprocess.run([BIN / "cuobjdump", "-res-usage", file.name], capture_output=True, text=True, check=True)
+    found = dict(re.findall(r"(REG|STACK|LOCAL):(\d+)", said.stdout))
+    return {"registers": int(found["REG"]), "spilled": int(found["STACK"]) + int(found["LOCAL"])}
+
+
+def widest_load(ptx):
+    """Bits that one thread reads at most in one instruction."""
+    loads = re.findall(r"ld\.global(?:\.\w+)*?(?:\.v(\d))?\.b(\d+)", ptx)
+    return max(int(count or 1) * int(bits) for count, bits in loads)
+
+
+def main():
+    for architecture in ARCHITECTURES:
+        for kernel, known in cases():
+            for layout, dtype in (("channels_last", "bf16"), ("contiguous", "fp32")):
+                binary = compiled(kernel, known, layout, dtype, architecture)
+                found = {
+                    "kernel": kernel.__name__, "known": known, "layout": layout, "dtype": dtype,
+                    "architecture": architecture, "shared": binary.metadata.shared,
+                    "load_bits": widest_load(binary.asm["ptx"]), **resources(binary.asm["cubin"]),
+                }  # fmt: skip
+                print(json.dumps(found), flush=True)
+
+
+if __name__ == "__main__":
+    main()
