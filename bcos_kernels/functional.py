@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from bcos_kernels import dispatch
-from bcos_kernels.mode import hold, is_explaining, primal, slices
+from bcos_kernels.mode import is_explaining, primal, slices
 from bcos_kernels.ops import maxout
-from bcos_kernels.ops.bcos_conv2d import reference as conv_reference
+from bcos_kernels.ops.bcos import BcosOp, LinearMap, compose, push
 from bcos_kernels.ops.bcos_conv2d.geometry import pad, resolve
-from bcos_kernels.ops.bcos_conv2d.op import BcosConv2dOp
-from bcos_kernels.ops.bcos_linear import reference as linear_reference
-from bcos_kernels.ops.bcos_linear.op import BcosLinearOp
-from bcos_kernels.ops.epilogue import reference as epilogue
-from bcos_kernels.ops.weights import CONVENTIONS, prepare
+from bcos_kernels.ops.bcos_conv2d.op import Convolution
+from bcos_kernels.ops.bcos_linear.op import MatrixProduct
+from bcos_kernels.ops.weights import CONVENTIONS, lengths, prepare
 
 
 def bcos_linear(x: Tensor, weight: Tensor, b: float = 2, max_out: int = 1, convention: str = "A") -> Tensor:
@@ -33,17 +29,11 @@ def bcos_linear(x: Tensor, weight: Tensor, b: float = 2, max_out: int = 1, conve
     _check(x, weight, b, max_out, convention)
     if weight.ndim != 2 or x.ndim < 1 or x.shape[-1] != weight.shape[1]:
         raise ValueError(f"expected x [..., D] and weight [O, D], got {list(x.shape)} and {list(weight.shape)}")
-    rows, gain = prepare(weight, convention)
-    x, rows = _autocast(x, rows)
+    gain = lengths(weight).to(weight.dtype) if convention == "C" else None
+    x, weight = _autocast(x, weight)
     with _no_autocast(x):
         flat = x.flatten(0, -2) if x.ndim > 1 else x[None]
-        out = _transform(
-            flat, rows, gain, b, max_out,
-            linear=F.linear,
-            norm=lambda rows_of_x: epilogue.row_norm(rows_of_x, linear_reference.EPS),
-            delta=linear_reference.DELTA,
-            op=BcosLinearOp, options=(),
-        )  # fmt: skip
+        out = _transform(flat, weight, MatrixProduct(), b, max_out, convention, gain)
         return out.reshape(*x.shape[:-1], out.shape[-1])
 
 
@@ -74,85 +64,46 @@ def bcos_conv2d(
             x[None], weight, b, max_out, stride, padding, dilation, groups, padding_mode, convention
         )[0]  # fmt: skip
     _check_channels(x, weight, groups, max_out)
-    rows, gain = prepare(weight, convention)
+    gain = lengths(weight).to(weight.dtype) if convention == "C" else None
     geometry, extra = resolve(weight, stride, padding, dilation, groups, padding_mode)
-    x, rows = _autocast(x, rows)
+    x, weight = _autocast(x, weight)
     with _no_autocast(x):
         x = pad(x, extra, padding_mode)
         _check_size(x, geometry.window)
-        return _transform(
-            x, rows, gain, b, max_out,
-            linear=geometry.convolve,
-            norm=lambda image: epilogue.patch_norm(image, *geometry.window, groups, conv_reference.EPS),
-            delta=conv_reference.DELTA,
-            op=BcosConv2dOp, options=(geometry,),
-        )  # fmt: skip
+        return _transform(x, weight, Convolution(geometry), b, max_out, convention, gain)
 
 
 def _transform(
-    x: Tensor,
-    rows: Tensor,
-    gain: Tensor | None,
-    b: float,
-    max_out: int,
-    linear: Callable[[Tensor, Tensor], Tensor],
-    norm: Callable[[Tensor], Tensor],
-    delta: float,
-    op: type[torch.autograd.Function],
-    options: tuple[Any, ...],
+    x: Tensor, weight: Tensor, linear: LinearMap, b: float, max_out: int, convention: str, gain: Tensor | None
 ) -> Tensor:
     """The layer on x; in a stacked batch on the first part as if it were alone, and by its factors on the others.
 
     What the first part gives is then the same to the bit with and without others beside it.
     """
-    first = primal(x)
-    if b == 1 or dispatch.transforms() is not None:  # nothing to scale, or torch sees through its own operations
-        out, choice, y, n = _compose(first, rows, gain, b, max_out, linear, norm, delta)
-    else:  # the gain only steers the choice of MaxOut there, so no gradient goes through it
-        steer = None if gain is None else gain.detach()
-        out, choice, y, n = op.apply(first, rows, steer, *options, b, max_out, is_explaining())  # type: ignore[no-untyped-call]
-    if slices() > 1:
-        others = linear(x[len(first) :], rows)
-        if choice is not None:
-            others = maxout.take(others, choice.repeat(slices() - 1, *[1] * (choice.ndim - 1)), max_out)
-            choice = choice.repeat(slices(), *[1] * (choice.ndim - 1))
-        if n is not None:
-            differentiated = torch.is_grad_enabled() and others.requires_grad
-            backend = epilogue if differentiated else dispatch.epilogue(others, y, n)
-            others = backend.apply_factor(others, y.detach(), n.detach(), b, delta)
-        out = torch.cat([out, others])
+    first, stack, choice, unit = primal(x), slices() > 1, None, convention != "B"
+    if unit and weight.dtype == torch.float16:  # w·x may overflow where ŵ·x does not
+        weight, unit = prepare(weight, "A")[0], False
+    options = first, weight, linear, unit, None if gain is None else gain.detach(), b, max_out, is_explaining()
+    if not stack and b != 1 and dispatch.transforms() is None and (gain is None or max_out == 1):
+        out = BcosOp.apply(*options, False)  # type: ignore[no-untyped-call]
+    else:  # at b = 1 there is nothing to scale, and under a transform torch sees through its own operations
+        composed = b == 1 or dispatch.transforms() is not None
+        every = compose(*options) if composed else BcosOp.apply(*options, True)  # type: ignore[no-untyped-call]
+        out, choice, *_ = every
+        if stack:
+            out = torch.cat([out, push(x[len(first) :], weight, linear, unit, b, max_out, every)])
+            choice = None if choice is None else choice.repeat(slices(), *[1] * (choice.ndim - 1))
     return out if gain is None else maxout.apply_gain(out, gain.to(out.dtype), choice, max_out)
 
 
-def _compose(
-    x: Tensor,
-    rows: Tensor,
-    gain: Tensor | None,
-    b: float,
-    max_out: int,
-    linear: Callable[[Tensor, Tensor], Tensor],
-    norm: Callable[[Tensor], Tensor],
-    delta: float,
-) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
-    """What the ops return, ``out, choice, y, n``, by torch's own operations; no norm where B is 1."""
-    y, choice = linear(x, rows), None
-    if max_out > 1:
-        choice = maxout.choose(y.detach(), None if gain is None else gain.detach(), max_out)
-        y = maxout.take(y, choice, max_out)
-    if b == 1:
-        return y, choice, y, None
-    n = norm(hold(x))
-    return (epilogue.widen(y) * epilogue.factor(hold(y), n, b, delta)).to(y.dtype), choice, y, n
-
-
-def _autocast(x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+def _autocast(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """Both in autocast's type where it is on; otherwise they must agree."""
     if _autocasts(x) and x.dtype != torch.float64:
         dtype = torch.get_autocast_dtype(x.device.type)
-        return x.to(dtype), rows.to(dtype)
-    if x.dtype != rows.dtype:
-        raise ValueError(f"x and weight must have one dtype, got {x.dtype} and {rows.dtype}")
-    return x, rows
+        return x.to(dtype), weight.to(dtype)
+    if x.dtype != weight.dtype:
+        raise ValueError(f"x and weight must have one dtype, got {x.dtype} and {weight.dtype}")
+    return x, weight
 
 
 def _autocasts(x: Tensor) -> bool:

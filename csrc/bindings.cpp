@@ -65,20 +65,33 @@ void patch_norm(int dtype, uintptr_t x, Four shape, Four strides, uintptr_t norm
   call.kernels.box_sum(Dtype(dtype), e.n * groups, e.h, e.w, v, sums.get(), pointer(norms), eps, threads);
 }
 
-void apply_factor(int dtype, uintptr_t out, Four out_strides, uintptr_t v, Four v_strides, uintptr_t y, Four y_strides,
-                  Four shape, uintptr_t norms, int64_t groups, double b, double delta, int threads) {
+void scale(int dtype, uintptr_t out, Four out_strides, uintptr_t w_x, Four w_x_strides, Four shape, uintptr_t norms,
+           uintptr_t lengths, int64_t groups, double b, double delta, int threads) {
   const Call call;
-  call.kernels.apply_factor(Dtype(dtype), extent(shape, groups), image(out, out_strides), image(v, v_strides),
-                            image(y, y_strides), pointer(norms), {b, delta}, threads);
+  call.kernels.scale(Dtype(dtype), extent(shape, groups), image(out, out_strides), image(w_x, w_x_strides),
+                     pointer(norms), pointer(lengths), {b, delta}, threads);
 }
 
-void scale_backward(int dtype, uintptr_t grad_y, Four grad_y_strides, uintptr_t grad, Four grad_strides, uintptr_t y,
-                    Four y_strides, Four shape, uintptr_t norms, uintptr_t coefficients, int64_t groups, double b,
-                    double delta, int threads) {
+void apply_factor(int dtype, uintptr_t out, Four out_strides, uintptr_t v, Four v_strides, uintptr_t kept,
+                  Four kept_strides, Four shape, uintptr_t norms, uintptr_t lengths, int64_t groups, double b,
+                  double delta, int threads) {
+  const Call call;
+  call.kernels.apply_factor(Dtype(dtype), extent(shape, groups), image(out, out_strides), image(v, v_strides),
+                            image(kept, kept_strides), pointer(norms), pointer(lengths), {b, delta}, threads);
+}
+
+void scale_backward(int dtype, uintptr_t grad_y, Four grad_y_strides, uintptr_t grad, Four grad_strides, uintptr_t kept,
+                    Four kept_strides, Four shape, uintptr_t norms, uintptr_t lengths, uintptr_t coefficients,
+                    int64_t groups, double b, double delta, int threads) {
   const Call call;
   call.kernels.scale_backward(Dtype(dtype), extent(shape, groups), image(grad_y, grad_y_strides),
-                              image(grad, grad_strides), image(y, y_strides), pointer(norms), pointer(coefficients),
-                              {b, delta}, threads);
+                              image(grad, grad_strides), image(kept, kept_strides), pointer(norms), pointer(lengths),
+                              pointer(coefficients), {b, delta}, threads);
+}
+
+void project_rows(int dtype, uintptr_t grad, uintptr_t weight, Two shape, uintptr_t lengths, int threads) {
+  const Call call;
+  call.kernels.project_rows(Dtype(dtype), shape[0], shape[1], pointer(grad), pointer(weight), pointer(lengths), threads);
 }
 
 void spread(int dtype, uintptr_t dx, Four dx_strides, uintptr_t x, Four x_strides, Four shape, uintptr_t coefficients,
@@ -108,6 +121,8 @@ PYBIND11_MODULE(_cpu, m) {
   m.doc() = "B-cos kernels for the CPU over raw addresses; bcos_kernels.ops.epilogue.cpu checks and calls them.";
   m.def("row_norm", &row_norm);
   m.def("patch_norm", &patch_norm);
+  m.def("scale", &scale);
+  m.def("project_rows", &project_rows);
   m.def("apply_factor", &apply_factor);
   m.def("scale_backward", &scale_backward);
   m.def("spread", &spread);

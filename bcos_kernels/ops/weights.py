@@ -20,8 +20,21 @@ def prepare(weight: Tensor, convention: str) -> tuple[Tensor, Tensor | None]:
     """
     if convention == "B":
         return weight, None
-    wide = weight.float() if weight.dtype in (torch.float16, torch.bfloat16) else weight
-    norm = torch.linalg.vector_norm(wide.flatten(1), dim=1)
+    norm = lengths(weight)
+    wide = weight.to(norm.dtype)
     safe = torch.where(norm > 0, norm, torch.ones_like(norm))
     unit = (wide / safe.view(-1, *[1] * (weight.ndim - 1))).to(weight.dtype)
     return unit, norm.to(weight.dtype) if convention == "C" else None
+
+
+def lengths(weight: Tensor) -> Tensor:
+    """``‖w‖`` of every row ``[rows]`` in the accumulation type; differentiable, with gradient 0 for a row of zeros."""
+    wide = weight.float() if weight.dtype in (torch.float16, torch.bfloat16) else weight
+    return torch.linalg.vector_norm(wide.flatten(1), dim=1)
+
+
+def rows_of(weight: Tensor) -> Tensor:
+    """The weight as ``[rows, elements]``, in whatever order they lie in memory, so that a dense one is not copied."""
+    if weight.ndim == 4 and weight.is_contiguous(memory_format=torch.channels_last):
+        return weight.permute(0, 2, 3, 1).flatten(1)
+    return weight.flatten(1)

@@ -1,6 +1,11 @@
-// The B-cos factor s = (|y|/n + delta)^(b-1) applied to v, which is y itself in a forward pass, and the derivatives
-// of s y in one pass.
+// The B-cos scale of a linear response y = gain (w·x), its factor applied to something else, and its derivatives,
+// each in one pass. The gain is 1/‖w‖, or 1.
+//
+// A backward pass starts from what the forward pass kept: the response w·x or, for b = 2, the output itself, which
+// the next layer keeps anyway: |y| = sqrt(|out| n), so |cos| = sqrt(|out| / n).
 #pragma once
+#include <memory>
+
 #include "power.hpp"
 #include "traverse.hpp"
 
@@ -12,65 +17,90 @@ void invert(const A* norms, A* inverses, int64_t length) {
   for (int64_t i = 0; i < length; ++i) inverses[i] = 1 / norms[i];
 }
 
-template <class T, Kind kind>
-inline void apply_one(T v, T y, accumulator_t<T> inverse, const Exponent<accumulator_t<T>>& e, T& out) {
-  narrow(widen(v) * power<kind>(cosine(widen(y), inverse) + e.delta, e), out);
-}
-
-template <class T, Kind kind, bool adjoin>
-void apply_run(const T* v, int64_t v_step, const T* y, int64_t y_step, T* out, int64_t out_step,
-               const accumulator_t<T>* inverses, int64_t length, const Exponent<accumulator_t<T>>& e) {
-  const int64_t a = adjoin ? 1 : v_step, b = adjoin ? 1 : y_step, to = adjoin ? 1 : out_step;
-#pragma omp simd
-  for (int64_t i = 0; i < length; ++i) apply_one<T, kind>(v[i * a], y[i * b], inverses[i], e, out[i * to]);
+// 1/‖w‖ per unit from the lengths; 1 for a unit without length, and where there are no lengths.
+template <class A>
+std::unique_ptr<A[]> gains_of(const A* lengths, int64_t units) {
+  std::unique_ptr<A[]> gains(new A[static_cast<size_t>(units)]);
+  for (int64_t i = 0; i < units; ++i) gains[i] = lengths && lengths[i] != A(0) ? 1 / lengths[i] : A(1);
+  return gains;
 }
 
 template <class T, Kind kind>
-void apply_factor_of(Extent e, Image out, Image v, Image y, const accumulator_t<T>* norms, Alignment alignment,
-                     int threads) {
-  const Exponent<accumulator_t<T>> exponent(alignment);
-  merge_rows(e, out, v, y);
+struct Scale {  // out = y |cos|^(b-1)
+  Exponent<accumulator_t<T>> e;
+  void operator()(T w_x, T, accumulator_t<T> inverse, accumulator_t<T> gain, T& out) const {
+    const auto y = widen(w_x) * gain;
+    narrow(y * power<kind>(cosine(y, inverse) + e.delta, e), out);
+  }
+};
+
+template <class T, Kind kind>
+struct ApplyFactor {  // out = gain v |cos|^(b-1), |cos| from what was kept
+  Exponent<accumulator_t<T>> e;
+  void operator()(T v, T kept, accumulator_t<T> inverse, accumulator_t<T> gain, T& out) const {
+    if constexpr (kind == Kind::identity) {
+      narrow(widen(v) * gain * std::sqrt(cosine(widen(kept), inverse)), out);
+    } else {
+      narrow(widen(v) * gain * power<kind>(cosine(widen(kept) * gain, inverse) + e.delta, e), out);
+    }
+  }
+};
+
+template <class T, Kind kind>
+struct Differentiate {  // the gradient of w·x; returns the share of -c n² / (b-1)
+  Exponent<accumulator_t<T>> e;
+  accumulator_t<T> operator()(T grad, T kept, accumulator_t<T> inverse, accumulator_t<T> gain, T& grad_y) const {
+    using A = accumulator_t<T>;
+    if constexpr (kind == Kind::identity) {
+      narrow(2 * widen(grad) * gain * std::sqrt(cosine(widen(kept), inverse)), grad_y);
+      return widen(grad) * widen(kept);
+    } else {
+      const A y = widen(kept) * gain;
+      const A u = cosine(y, inverse);
+      const A v = u + e.delta;
+      const A ratio = kind == Kind::one ? A(1) : (v == A(0) ? A(0) : u / v);
+      const A scaled = widen(grad) * power<kind>(v, e);
+      narrow(scaled * gain * (A(1) + e.p * ratio), grad_y);
+      return scaled * y * ratio;
+    }
+  }
+};
+
+// out = one(v, kept) for every unit.
+template <class T, class One>
+void each_unit(Extent e, Image out, Image v, Image kept, const accumulator_t<T>* norms,
+               const accumulator_t<T>* gains, const One& one, int threads) {
+  merge_rows(e, out, v, kept);
   const int64_t channels = e.c / e.groups;
-  if (channelwise_is_better(e, out, v, y)) {
+  if (channelwise_is_better(e, out, v, kept)) {
     return channelwise(e, threads, [&](int64_t n, int64_t row, int64_t w) {
       for (int64_t g = 0; g < e.groups; ++g) {
         const T* value = at<const T>(v, n, g * channels, row, w);
-        const T* from = at<const T>(y, n, g * channels, row, w);
+        const T* from = at<const T>(kept, n, g * channels, row, w);
         T* to = at<T>(out, n, g * channels, row, w);
+        const auto* gain = gains + g * channels;
         const auto inverse = 1 / norms[factor_at(e, n, g, row, w)];
 #pragma omp simd
-        for (int64_t c = 0; c < channels; ++c) apply_one<T, kind>(value[c], from[c], inverse, exponent, to[c]);
+        for (int64_t c = 0; c < channels; ++c) one(value[c], from[c], inverse, gain[c], to[c]);
       }
     });
   }
-  const bool adjoin = pixels_adjoin(out, v, y);
+  const bool adjoin = pixels_adjoin(out, v, kept);
   planar(e, threads, [&](int64_t n, int64_t g, int64_t row, int64_t w, int64_t length) {
     accumulator_t<T> inverses[longest_run];
     invert(norms + factor_at(e, n, g, row, w), inverses, length);
     for (int64_t c = g * channels; c < (g + 1) * channels; ++c) {
-      const T *value = at<const T>(v, n, c, row, w), *from = at<const T>(y, n, c, row, w);
+      const T *value = at<const T>(v, n, c, row, w), *from = at<const T>(kept, n, c, row, w);
       T* to = at<T>(out, n, c, row, w);
+      const auto gain = gains[c];
       if (adjoin) {
-        apply_run<T, kind, true>(value, 1, from, 1, to, 1, inverses, length, exponent);
+#pragma omp simd
+        for (int64_t i = 0; i < length; ++i) one(value[i], from[i], inverses[i], gain, to[i]);
       } else {
-        apply_run<T, kind, false>(value, v.w, from, y.w, to, out.w, inverses, length, exponent);
+        for (int64_t i = 0; i < length; ++i) one(value[i * v.w], from[i * kept.w], inverses[i], gain, to[i * out.w]);
       }
     }
   });
-}
-
-// Writes the gradient of one y and returns its share of -c n² / (b-1).
-template <class T, Kind kind>
-inline accumulator_t<T> backward_one(T grad, T y, accumulator_t<T> inverse, const Exponent<accumulator_t<T>>& e,
-                                     T& grad_y) {
-  using A = accumulator_t<T>;
-  const A wide = widen(y);
-  const A u = cosine(wide, inverse);
-  const A v = u + e.delta;
-  const A ratio = kind == Kind::identity || kind == Kind::one ? A(1) : (v == A(0) ? A(0) : u / v);
-  const A scaled = widen(grad) * power<kind>(v, e);
-  narrow(scaled * (A(1) + e.p * ratio), grad_y);
-  return scaled * wide * ratio;
 }
 
 template <class A>
@@ -78,77 +108,88 @@ inline A coefficient(A sum, A inverse, A p) {
   return sum == A(0) ? A(0) : -p * (sum * inverse) * inverse;
 }
 
-template <class T, Kind kind, bool adjoin>
-void backward_run(const T* grad, int64_t grad_step, const T* y, int64_t y_step, T* grad_y, int64_t grad_y_step,
-                  const accumulator_t<T>* inverses, accumulator_t<T>* sums, int64_t length,
-                  const Exponent<accumulator_t<T>>& e) {
-  const int64_t a = adjoin ? 1 : grad_step, b = adjoin ? 1 : y_step, to = adjoin ? 1 : grad_y_step;
-#pragma omp simd
-  for (int64_t i = 0; i < length; ++i) {
-    sums[i] += backward_one<T, kind>(grad[i * a], y[i * b], inverses[i], e, grad_y[i * to]);
-  }
-}
-
-template <class T, Kind kind>
-void scale_backward_of(Extent e, Image grad_y, Image grad, Image y, const accumulator_t<T>* norms,
-                       accumulator_t<T>* coefficients, Alignment alignment, int threads) {
+// The same with a sum over the units of each group, of which the coefficients are made.
+template <class T, class One>
+void each_unit_summed(Extent e, Image grad_y, Image grad, Image kept, const accumulator_t<T>* norms,
+                      const accumulator_t<T>* gains, accumulator_t<T>* coefficients, const One& one, int threads) {
   using A = accumulator_t<T>;
-  const Exponent<A> exponent(alignment);
-  merge_rows(e, grad_y, grad, y);
+  merge_rows(e, grad_y, grad, kept);
   const int64_t channels = e.c / e.groups;
-  if (channelwise_is_better(e, grad_y, grad, y)) {
+  if (channelwise_is_better(e, grad_y, grad, kept)) {
     return channelwise(e, threads, [&](int64_t n, int64_t row, int64_t w) {
       for (int64_t g = 0; g < e.groups; ++g) {
         const T* upstream = at<const T>(grad, n, g * channels, row, w);
-        const T* from = at<const T>(y, n, g * channels, row, w);
+        const T* from = at<const T>(kept, n, g * channels, row, w);
         T* to = at<T>(grad_y, n, g * channels, row, w);
+        const A* gain = gains + g * channels;
         const int64_t index = factor_at(e, n, g, row, w);
         const A inverse = 1 / norms[index];
-        const A sum = sum_of<A>(
-            channels, [&](int64_t c) { return backward_one<T, kind>(upstream[c], from[c], inverse, exponent, to[c]); });
-        coefficients[index] = coefficient(sum, inverse, exponent.p);
+        const A sum =
+            sum_of<A>(channels, [&](int64_t c) { return one(upstream[c], from[c], inverse, gain[c], to[c]); });
+        coefficients[index] = coefficient(sum, inverse, one.e.p);
       }
     });
   }
-  const bool adjoin = pixels_adjoin(grad_y, grad, y);
+  const bool adjoin = pixels_adjoin(grad_y, grad, kept);
   planar(e, threads, [&](int64_t n, int64_t g, int64_t row, int64_t w, int64_t length) {
     A inverses[longest_run];
     invert(norms + factor_at(e, n, g, row, w), inverses, length);
     A* sums = coefficients + factor_at(e, n, g, row, w);
     for (int64_t i = 0; i < length; ++i) sums[i] = 0;
     for (int64_t c = g * channels; c < (g + 1) * channels; ++c) {
-      const T *upstream = at<const T>(grad, n, c, row, w), *from = at<const T>(y, n, c, row, w);
+      const T *upstream = at<const T>(grad, n, c, row, w), *from = at<const T>(kept, n, c, row, w);
       T* to = at<T>(grad_y, n, c, row, w);
+      const A gain = gains[c];
       if (adjoin) {
-        backward_run<T, kind, true>(upstream, 1, from, 1, to, 1, inverses, sums, length, exponent);
+#pragma omp simd
+        for (int64_t i = 0; i < length; ++i) sums[i] += one(upstream[i], from[i], inverses[i], gain, to[i]);
       } else {
-        backward_run<T, kind, false>(upstream, grad.w, from, y.w, to, grad_y.w, inverses, sums, length, exponent);
+        for (int64_t i = 0; i < length; ++i) {
+          sums[i] += one(upstream[i * grad.w], from[i * kept.w], inverses[i], gain, to[i * grad_y.w]);
+        }
       }
     }
 #pragma omp simd
-    for (int64_t i = 0; i < length; ++i) sums[i] = coefficient(sums[i], inverses[i], exponent.p);
+    for (int64_t i = 0; i < length; ++i) sums[i] = coefficient(sums[i], inverses[i], one.e.p);
   });
 }
 
-inline void apply_factor(Dtype dtype, Extent e, Image out, Image v, Image y, const void* norms, Alignment alignment,
-                         int threads) {
+inline void scale(Dtype dtype, Extent e, Image out, Image w_x, const void* norms, const void* lengths,
+                  Alignment alignment, int threads) {
   with_type(dtype, [&](auto zero) {
     using T = decltype(zero);
+    using A = accumulator_t<T>;
+    const auto gains = gains_of(static_cast<const A*>(lengths), e.c);
     with_kind(alignment.b, [&](auto kind) {
-      apply_factor_of<T, decltype(kind)::value>(e, out, v, y, static_cast<const accumulator_t<T>*>(norms), alignment,
-                                                threads);
+      const Scale<T, decltype(kind)::value> one{Exponent<A>(alignment)};
+      each_unit<T>(e, out, w_x, w_x, static_cast<const A*>(norms), gains.get(), one, threads);
     });
   });
 }
 
-inline void scale_backward(Dtype dtype, Extent e, Image grad_y, Image grad, Image y, const void* norms,
-                           void* coefficients, Alignment alignment, int threads) {
+inline void apply_factor(Dtype dtype, Extent e, Image out, Image v, Image kept, const void* norms,
+                         const void* lengths, Alignment alignment, int threads) {
   with_type(dtype, [&](auto zero) {
     using T = decltype(zero);
     using A = accumulator_t<T>;
+    const auto gains = gains_of(static_cast<const A*>(lengths), e.c);
     with_kind(alignment.b, [&](auto kind) {
-      scale_backward_of<T, decltype(kind)::value>(e, grad_y, grad, y, static_cast<const A*>(norms),
-                                                  static_cast<A*>(coefficients), alignment, threads);
+      const ApplyFactor<T, decltype(kind)::value> one{Exponent<A>(alignment)};
+      each_unit<T>(e, out, v, kept, static_cast<const A*>(norms), gains.get(), one, threads);
+    });
+  });
+}
+
+inline void scale_backward(Dtype dtype, Extent e, Image grad_y, Image grad, Image kept, const void* norms,
+                           const void* lengths, void* coefficients, Alignment alignment, int threads) {
+  with_type(dtype, [&](auto zero) {
+    using T = decltype(zero);
+    using A = accumulator_t<T>;
+    const auto gains = gains_of(static_cast<const A*>(lengths), e.c);
+    with_kind(alignment.b, [&](auto kind) {
+      const Differentiate<T, decltype(kind)::value> one{Exponent<A>(alignment)};
+      each_unit_summed<T>(e, grad_y, grad, kept, static_cast<const A*>(norms), gains.get(),
+                          static_cast<A*>(coefficients), one, threads);
     });
   });
 }

@@ -8,7 +8,7 @@ from bcos_kernels import dispatch, functional, native
 from bcos_kernels.ops.epilogue import cpu, reference
 
 built = pytest.mark.skipif(native.load() is None, reason="the C++ extension is not built")
-PRIMITIVES = ("row_norm", "patch_norm", "scale", "scale_backward", "spread", "spread_rows")
+PRIMITIVES = ("row_norm", "patch_norm", "scale", "scale_backward", "spread", "spread_rows", "project_rows")
 x = torch.ones(2, 3)
 
 

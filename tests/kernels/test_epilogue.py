@@ -126,26 +126,47 @@ def test_scale_of_rows(b, delta, dtype, kernels):
         check_scale(kernels, lay(y), lay(grad), n, b, delta, 1, layout)
 
 
-def check_scale(kernels, y, grad, n, b, delta, groups, where):
-    wide = n[:, None] if y.dim() == 2 else n.repeat_interleave(y.shape[1] // groups, dim=1)
+def check_scale(kernels, w_x, grad, n, b, delta, groups, where):
+    """With and without lengths of the weights, by which the responses are divided."""
+    units = w_x.shape[1]
+    lengths = (torch.arange(units, device=w_x.device) / 3).to(n.dtype)  # a unit without length among them
+    for length in (None, lengths):
+        _check_scale(kernels, w_x, grad, n, length, b, delta, groups, f"{where}, lengths {length is not None}")
+
+
+def _check_scale(kernels, w_x, grad, n, lengths, b, delta, groups, where):
+    wide = n[:, None] if w_x.dim() == 2 else n.repeat_interleave(w_x.shape[1] // groups, dim=1)
+    gains = torch.ones(w_x.shape[1], device=w_x.device, dtype=torch.float64)
+    if lengths is not None:
+        gains = torch.where(lengths == 0, 1.0, 1 / lengths.double())
+    gains = gains.view(-1, *[1] * (w_x.dim() - 2))
     # A power amplifies the rounding of its base by its exponent.
     roundings = 8 + 8 * b
-    out = kernels.functions.scale(y, n, b, delta)
+    y = w_x.double() * gains
+    given = w_x.clone() if b == 2 else w_x  # for b = 2 the output takes the memory of the response
+    given = given if given.stride() == w_x.stride() else torch.empty_strided(
+        w_x.shape, w_x.stride(), dtype=w_x.dtype, device=w_x.device
+    ).copy_(w_x)  # fmt: skip
+    out = kernels.functions.scale(given, n, lengths, b, delta)
     expected = scale_reference(y, wide, b, delta)
-    assert out.dtype == y.dtype and out.stride() == torch.empty_like(y).stride()
+    assert out.dtype == w_x.dtype
+    assert (out.data_ptr() == given.data_ptr()) == (b == 2) or out.numel() == 0
     kernels.check(out, expected, expected.abs(), where, roundings)
 
     delta = 0.0 if b == 2 else delta
-    u = y.double().abs() / wide.double()
+    kept = expected.to(w_x.dtype) if b == 2 else w_x
+    kept = torch.empty_strided(w_x.shape, w_x.stride(), dtype=w_x.dtype, device=w_x.device).copy_(kept)
+    u = (kept.double().abs() / wide.double()).sqrt() if b == 2 else y.abs() / wide.double()
     ratio = torch.where(u + delta == 0, 0.0, u / (u + delta))
     flow = grad.double() * (u + delta) ** (b - 1)
-    terms = -(b - 1) * flow * y.double() * ratio / wide.double() ** 2
-    grad_y, c = kernels.functions.scale_backward(grad, y, n, b, delta)
-    expected = flow * (1 + (b - 1) * ratio)
+    through = flow * y * ratio if b != 2 else grad.double() * kept.double()
+    terms = -(b - 1) * through / wide.double() ** 2
+    grad_y, c = kernels.functions.scale_backward(grad, kept, n, lengths, b, delta)
+    expected = flow * (1 + (b - 1) * ratio) * gains
     kernels.check(grad_y, expected, expected.abs(), where, roundings)
-    parts = terms[:, None] if y.dim() == 2 else terms.unflatten(1, (groups, -1))
+    parts = terms[:, None] if w_x.dim() == 2 else terms.unflatten(1, (groups, -1))
     sums = parts.sum(2)
-    assert c.dtype == n.dtype and grad_y.stride() == torch.empty_like(y).stride()
+    assert c.dtype == n.dtype and grad_y.stride() == torch.empty_like(kept).stride()
     kernels.check(c, sums.reshape(n.shape), parts.abs().sum(2).reshape(n.shape), where, roundings)
 
 
@@ -166,7 +187,8 @@ def test_derivatives_agree_with_autograd(b, kernels):
 
     y = F.conv2d(x, weight, padding=1)
     n = kernels.functions.patch_norm(x, *window, 1e-6)
-    grad_y, c = kernels.functions.scale_backward(grad, y, n, b, 1e-6)
+    kept = layer(x) if b == 2 else y
+    grad_y, c = kernels.functions.scale_backward(grad, kept, n, None, b, 1e-6)
     dx = F.conv_transpose2d(grad_y, weight, padding=1)
     kernels.functions.spread(dx, x, c, *window)
     torch.testing.assert_close(dx, expected, rtol=1e-10, atol=1e-10)
@@ -208,8 +230,8 @@ def test_zero_gives_zero_and_never_nan(b, delta, layout, dtype, kernels):
     kernels.takes(dtype, b)
     y = IMAGE_LAYOUTS[layout](torch.zeros(2, 8, 3, 5, dtype=dtype, device=kernels.device))
     n = torch.zeros(2, 1, 3, 5, dtype=accumulator(dtype), device=kernels.device)  # eps = 0 and a zero patch
-    assert not kernels.functions.scale(y, n, b, delta).any()
-    grad_y, c = kernels.functions.scale_backward(torch.ones_like(y), y, n, b, delta)
+    assert not kernels.functions.scale(y, n, None, b, delta).any()
+    grad_y, c = kernels.functions.scale_backward(torch.ones_like(y), y, n, None, b, delta)
     assert not c.any()
     s = 1.0 if b == 1 else (0.0 if b == 2 else delta) ** (b - 1)
     torch.testing.assert_close(grad_y, torch.full_like(y, s))
@@ -219,22 +241,46 @@ def test_zero_gives_zero_and_never_nan(b, delta, layout, dtype, kernels):
 @pytest.mark.parametrize(("b", "delta"), EXPONENTS)
 def test_parts_of_a_stack_share_the_factor_of_the_primal(b, delta, dtype, kernels):
     kernels.takes(dtype, b)
-    y, v = kernels.random((2, 6, 3, 5), dtype), kernels.random((6, 6, 3, 5), dtype, seed=1)
+    kept, v = kernels.random((2, 6, 3, 5), dtype), kernels.random((6, 6, 3, 5), dtype, seed=1)
     n = kernels.random((2, 3, 3, 5), accumulator(dtype), seed=2).abs() * 3 + 1
-    factor = scale_reference(y, n.repeat_interleave(2, dim=1), b, delta) / y.double()
-    expected = v.double() * factor.repeat(3, 1, 1, 1)
+    lengths = torch.tensor([0.5, 1, 2, 3, 4, 0.0], dtype=n.dtype, device=n.device)
+    gains = torch.where(lengths == 0, 1.0, 1 / lengths.double())
+
+    def expected(v, kept, n, gains):
+        u = (kept.double().abs() / n.double()).sqrt() if b == 2 else kept.double().abs() * gains / n.double()
+        factor = u if b == 2 else (u + delta) ** (b - 1)
+        return v.double() * (gains * factor).repeat(len(v) // len(kept), *[1] * (v.ndim - 1))
+
     for layout, lay in kernels.layouts(IMAGE_LAYOUTS, dtype):
-        out = kernels.functions.apply_factor(lay(v), lay(y), n, b, delta)
-        kernels.check(out, expected, expected.abs(), layout, roundings=8 + 8 * b)
-    rows, pushed, lengths = y[:, :, 0, 0], v[:, :, 0, 0], n[:, 0, 0, 0]
-    factor = scale_reference(rows, lengths[:, None], b, delta) / rows.double()
-    expected = pushed.double() * factor.repeat(3, 1)
-    out = kernels.functions.apply_factor(pushed, rows, lengths, b, delta)
-    kernels.check(out, expected, expected.abs(), "rows", roundings=8 + 8 * b)
+        out = kernels.functions.apply_factor(lay(v), lay(kept), n, lengths, b, delta)
+        true = expected(v, kept, n.repeat_interleave(2, dim=1), gains[:, None, None])
+        kernels.check(out, true, true.abs(), layout, roundings=8 + 8 * b)
+    rows, pushed, norms = kept[:, :, 0, 0], v[:, :, 0, 0], n[:, 0, 0, 0]
+    out = kernels.functions.apply_factor(pushed, rows, norms, None, b, delta)
+    true = expected(pushed, rows, norms[:, None], torch.ones_like(gains))
+    kernels.check(out, true, true.abs(), "rows", roundings=8 + 8 * b)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("shape", [(3, 5), (4, 37, 3, 3), (2, 130, 3, 3), (0, 3)], ids=str)
+def test_projection_leaves_nothing_along_the_weight(shape, dtype, kernels):
+    weight, grad = kernels.random(shape, dtype), kernels.random(shape, dtype, seed=1)
+    weight[:1] = 0
+    wide, along = weight.double().flatten(1), grad.double().flatten(1)
+    lengths = wide.norm(dim=1).to(accumulator(dtype))
+    unit = wide / wide.norm(dim=1, keepdim=True).clamp(min=1e-300)
+    inner = (unit * along).sum(1, keepdim=True)
+    expected = (along - inner * unit).view(shape)
+    magnitude = (along.abs() + (unit * along).abs().sum(1, keepdim=True) * unit.abs()).view(shape)
+    if len(shape) == 4:
+        weight, grad = (t.contiguous(memory_format=torch.channels_last) for t in (weight, grad))
+    kernels.functions.project_rows(grad, weight, lengths)
+    kernels.check(grad, expected, magnitude, "projection")
 
 
 def test_refusals_say_what_is_accepted(kernels):
     f, x = kernels.functions, torch.ones(1, 4, 3, 3, device=kernels.device)
+    w = torch.ones(4, 3, 2, 2, device=kernels.device)
     window = ((3, 3), (1, 1), (0, 0, 0, 0), (1, 1))
     assert f.supports(x) is None
     assert "int64" in f.supports(x.long())
@@ -245,9 +291,11 @@ def test_refusals_say_what_is_accepted(kernels):
         "divide": lambda: f.patch_norm(x, *window, 3, 0.0),
         "does not fit": lambda: f.patch_norm(x, (5, 5), *window[1:], 1, 0.0),
         "at least 1": lambda: f.patch_norm(x, (3, 3), (0, 1), *window[2:], 1, 0.0),
-        "n must be": lambda: f.scale(x, x[:, :1, :, :2], 2.0, 0.0),
-        "grad must be": lambda: f.scale_backward(x.half(), x, x[:, :1], 2.0, 0.0),
-        "parts like y": lambda: f.apply_factor(x[:, :3], x, x[:, :1], 2.0, 0.0),
+        "n must be": lambda: f.scale(x, x[:, :1, :, :2], None, 2.0, 0.0),
+        "grad must be": lambda: f.scale_backward(x.half(), x, x[:, :1], None, 2.0, 0.0),
+        "lengths must be": lambda: f.scale(x, x[:, :1], x[0, 0, 0], 2.0, 0.0),
+        "one order": lambda: f.project_rows(w, w.contiguous(memory_format=torch.channels_last), w[:, 0, 0, 0]),
+        "parts like y": lambda: f.apply_factor(x[:, :3], x, x[:, :1], None, 2.0, 0.0),
         "c must be": lambda: f.spread(x.clone(), x, x[:, :1], *window, 1),
         "share memory": lambda: f.spread_rows(x[0, :1, 0].expand(3, 3), x[0, 0], x[0, 0, 0]),
     }.items():

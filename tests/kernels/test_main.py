@@ -59,10 +59,10 @@ def test_a_wrong_kernel_fails_the_check(wrong, capsys, monkeypatch):
     backend = dispatch.epilogue(torch.ones(1))
     original = getattr(backend, wrong)
 
-    def off(first, second, third, *rest):
-        return original(first, second, third * 1.001, *rest)
+    def off(first, second, *rest):
+        return original(first, second * 1.001, *rest)
 
-    monkeypatch.setattr(backend, wrong, off)  # off by a thousandth: the exponent, the norm, the coefficients
+    monkeypatch.setattr(backend, wrong, off)  # off by a thousandth: the norm, what was kept, the input
     code, printed = run(capsys)
     assert code == 1
     assert "FAILED" in printed.out

@@ -1,90 +1,41 @@
-"""The B-cos linear layer with its closed-form gradients (mathematics §2) around one matrix product."""
+"""The matrix product inside a B-cos linear layer."""
 
 from __future__ import annotations
 
-from typing import Any
+from types import ModuleType
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 from torch.nn import functional as F
 
-from bcos_kernels import dispatch
-from bcos_kernels.ops import maxout
-from bcos_kernels.ops.bcos_linear.reference import DELTA, EPS, bcos
-from bcos_kernels.ops.epilogue import reference
+from bcos_kernels.ops.bcos_linear.reference import DELTA, EPS
+from bcos_kernels.ops.epilogue.reference import widen
 
 
-class BcosLinearOp(torch.autograd.Function):
-    """``out, choice, y, n`` of x ``[R, D]``, rows ``[O * M, D]`` and a gain for the choice.
+class MatrixProduct:
+    """x ``[R, D]`` with weight ``[O, D]``, and the lengths of the rows of x ``[R]``."""
 
-    ``held``: explanation mode, the scale is a constant in every derivative. Gradients of gradients are
-    those of the reference.
-    """
+    delta = DELTA
 
-    @staticmethod
-    def forward(  # with ctx: torch binds the arguments of a separate setup_context at 50 µs a call
-        ctx: Any, x: Tensor, rows: Tensor, gain: Tensor | None, b: float, max_out: int, held: bool
-    ) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
-        y, choice = F.linear(x, rows), None
-        if max_out > 1:
-            choice = maxout.choose(y, gain, max_out)
-            y = maxout.take(y, choice, max_out)
-        backend = dispatch.epilogue(x, y)
-        n = backend.row_norm(x, EPS)
-        ctx.b, ctx.max_out, ctx.held = b, max_out, held
-        ctx.save_for_backward(x, rows, y, n, choice)
-        if forward_ad._current_level >= 0:  # else the node would keep them after the backward has freed its own
-            ctx.save_for_forward(x, rows, y, n, choice)
-        ctx.mark_non_differentiable(*[t for t in (choice, y, n) if t is not None])
-        return backend.scale(y, n, b, DELTA), choice, y, n
+    def __call__(self, x: Tensor, weight: Tensor) -> Tensor:
+        return F.linear(x, weight)
 
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor, *unused: Tensor | None) -> tuple[Tensor | None, ...]:
-        x, rows, y, n, choice = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            return *_differentiable_backward(ctx, grad), None, None, None, None
-        backend, c = dispatch.epilogue(grad, x, y), None
-        if ctx.held:
-            grad_y = backend.apply_factor(grad, y, n, ctx.b, DELTA)
-        else:
-            grad_y, c = backend.scale_backward(grad, y, n, ctx.b, DELTA)
-        if choice is not None:
-            grad_y = maxout.put(grad_y, choice, ctx.max_out)
-        dx = grad_y @ rows if ctx.needs_input_grad[0] else None
-        drows = grad_y.t() @ x if ctx.needs_input_grad[1] else None
-        if c is not None and dx is not None:
-            backend.spread_rows(dx, x, c * _norm_slope(n))
-        return dx, drows, None, None, None, None
+    def norm(self, backend: ModuleType, x: Tensor) -> Tensor:
+        return backend.row_norm(x, EPS)  # type: ignore[no-any-return]
 
-    @staticmethod
-    def jvp(ctx: Any, x_t: Tensor | None, rows_t: Tensor | None, *unused: Any) -> tuple[Tensor | None, ...]:
-        x, rows, y, n, choice = ctx.saved_tensors
-        parts = [F.linear(x_t, rows)] if x_t is not None else []
-        parts += [F.linear(x, rows_t)] if rows_t is not None else []
-        y_t = torch.stack(parts).sum(0) if parts else torch.zeros_like(y)
-        if choice is not None and parts:
-            y_t = maxout.take(y_t, choice, ctx.max_out)
-        n_t = None
-        if x_t is not None and not ctx.held:
-            n_t = (reference.widen(x) * reference.widen(x_t)).sum(1) / n * _norm_slope(n)
-        return reference.scale_jvp(y_t, n_t, y, n, ctx.b, DELTA, ctx.held), None, None, None
+    def norm_jvp(self, x: Tensor, x_t: Tensor, n: Tensor) -> Tensor:
+        return (widen(x) * widen(x_t)).sum(1) / n * _norm_slope(n)
+
+    def backward(
+        self, grad: Tensor, x: Tensor, weight: Tensor, needed: tuple[bool, bool]
+    ) -> tuple[Tensor | None, Tensor | None]:
+        return grad @ weight if needed[0] else None, grad.t() @ x if needed[1] else None
+
+    def add_norm_gradient(self, backend: ModuleType, dx: Tensor, x: Tensor, c: Tensor, n: Tensor) -> None:
+        backend.spread_rows(dx, x, c * _norm_slope(n))
 
 
 def _norm_slope(n: Tensor) -> Tensor:
     """``n / ‖x‖``: what d(‖x‖ + ε) = x·dx / ‖x‖ has more than x·dx / n; 0 at x = 0."""
     length = n - EPS
     return torch.where(length > 0, n / length, torch.zeros_like(n))
-
-
-def _differentiable_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
-    """The same gradients, recomputed by the reference so that they can be differentiated again."""
-    x, rows, _, _, choice = ctx.saved_tensors
-    with torch.enable_grad():
-        # Views: where one of the two was computed from the other, no gradient may take that way a second time.
-        x, rows = x.view_as(x), rows.view_as(rows)
-        out = bcos(x, rows, choice, ctx.b, ctx.max_out, ctx.held)
-        wanted = [t for t, needed in zip((x, rows), ctx.needs_input_grad[:2], strict=True) if needed]
-        found = iter(torch.autograd.grad(out, wanted, grad, create_graph=True))
-    dx, drows = (next(found) if needed else None for needed in ctx.needs_input_grad[:2])
-    return dx, drows

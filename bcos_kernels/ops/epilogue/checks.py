@@ -79,9 +79,23 @@ def check_groups(x: Tensor, groups: int) -> None:
         raise ValueError(f"groups must divide the {x.shape[1]} channels, got {groups}")
 
 
+def check_like(name: str, x: Tensor, other: Tensor) -> None:
+    """Raise ValueError unless x has the shape and type of the other."""
+    if x.shape != other.shape or x.dtype != other.dtype:
+        raise ValueError(f"{name} must be {tuple(other.shape)} {other.dtype}, got {tuple(x.shape)} {x.dtype}")
+
+
+def check_rows(grad: Tensor, weight: Tensor, lengths: Tensor) -> None:
+    """Raise ValueError unless both hold the elements of each row together and in one order."""
+    check_like("grad", grad, weight)
+    contiguous("lengths", lengths, (len(weight),), weight)
+    dense = any(weight.is_contiguous(memory_format=f) for f in (torch.contiguous_format, torch.channels_last))
+    if grad.stride() != weight.stride() or not dense:
+        raise ValueError(f"rows must be dense and in one order, got strides {grad.stride()} and {weight.stride()}")
+
+
 def check_target(dx: Tensor, x: Tensor) -> None:
     """Raise ValueError unless dx can take, in place, a sum of what belongs to x."""
-    if dx.shape != x.shape or dx.dtype != x.dtype:
-        raise ValueError(f"dx must be like x, {tuple(x.shape)} {x.dtype}, got {tuple(dx.shape)} {dx.dtype}")
+    check_like("dx", dx, x)
     if any(stride == 0 and size > 1 for stride, size in zip(dx.stride(), dx.shape, strict=True)):
         raise ValueError("dx is expanded: its elements share memory and cannot be added to in place")

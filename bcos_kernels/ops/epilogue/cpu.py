@@ -15,6 +15,8 @@ from bcos_kernels.ops.epilogue.checks import (
     accumulator,
     check_dims,
     check_groups,
+    check_like,
+    check_rows,
     check_target,
     contiguous,
     image_shape,
@@ -71,42 +73,62 @@ def patch_norm(
     return norms
 
 
-def scale(y: Tensor, n: Tensor, b: float, delta: float) -> Tensor:
-    """Return ``y * (|y| / n + delta) ** (b - 1)`` like y; 0 where y is 0.
+def scale(w_x: Tensor, n: Tensor, lengths: Tensor | None, b: float, delta: float) -> Tensor:
+    """Return ``y * (|y| / n + delta) ** (b - 1)`` of ``y = w_x / lengths``; for b = 2 in the memory of w_x.
 
-    y: ``[N, O, P, Q]`` with n ``[N, g, P, Q]``, or ``[R, O]`` with ``[R]``. b = 2 takes delta as 0.
+    w_x: ``[N, O, P, Q]`` with n ``[N, g, P, Q]``, or ``[R, O]`` with ``[R]``; lengths: ``[O]`` or None; b = 2 takes
+    delta as 0.
     """
-    return apply_factor(y, y, n, b, delta)
+    n, groups = per_pixel("n", n, w_x)
+    out = w_x if b == 2 else torch.empty_like(w_x)
+    _kernels(w_x, n).scale(
+        _CODES[w_x.dtype], out.data_ptr(), image_strides(out), w_x.data_ptr(), image_strides(w_x), image_shape(w_x),
+        n.data_ptr(), _address(lengths, w_x), groups, b, delta, torch.get_num_threads(),
+    )  # fmt: skip
+    return out
 
 
-def apply_factor(v: Tensor, y: Tensor, n: Tensor, b: float, delta: float) -> Tensor:
-    """Return ``v * (|y| / n + delta) ** (b - 1)`` like v, whose parts ``[S * N, ...]`` share the factor of y."""
-    n, groups = per_pixel("n", n, y)
-    out, kernels = torch.empty_like(v), _kernels(v, y, n)
-    for i in range(parts_of(v, y)):
-        start = i * y.shape[0]
+def apply_factor(v: Tensor, kept: Tensor, n: Tensor, lengths: Tensor | None, b: float, delta: float) -> Tensor:
+    """Return ``v / lengths`` times the factor of ``kept``, whose rows all parts of v ``[S * N, ...]`` share; like v."""
+    n, groups = per_pixel("n", n, kept)
+    out, kernels = torch.empty_like(v), _kernels(v, kept, n)
+    for i in range(parts_of(v, kept)):
+        start = i * kept.shape[0]
         kernels.apply_factor(
-            _CODES[y.dtype], out[start:].data_ptr(), image_strides(out), v[start:].data_ptr(), image_strides(v),
-            y.data_ptr(), image_strides(y), image_shape(y), n.data_ptr(), groups, b, delta, torch.get_num_threads(),
+            _CODES[v.dtype], out[start:].data_ptr(), image_strides(out), v[start:].data_ptr(), image_strides(v),
+            kept.data_ptr(), image_strides(kept), image_shape(kept), n.data_ptr(), _address(lengths, kept), groups,
+            b, delta, torch.get_num_threads(),
         )  # fmt: skip
     return out
 
 
-def scale_backward(grad: Tensor, y: Tensor, n: Tensor, b: float, delta: float) -> tuple[Tensor, Tensor]:
-    """Return the gradient of y, like y, and the coefficients c, like n, of the gradient through the norm.
+def scale_backward(
+    grad: Tensor, kept: Tensor, n: Tensor, lengths: Tensor | None, b: float, delta: float
+) -> tuple[Tensor, Tensor]:
+    """Return the gradient of ``w·x``, like kept, and the coefficients c, like n, of the gradient through the norm.
 
-    ``grad_y = grad s (1 + (b-1) u/(u+delta))`` and ``c = -(b-1) sum over the group (grad s y u/(u+delta)) / n^2``,
-    where ``u = |y|/n`` and ``s = (u+delta)^(b-1)``.
+    With y the response over the lengths, ``u = |y|/n`` and ``s = (u+delta)^(b-1)``:
+    ``grad_y = grad s (1 + (b-1) u/(u+delta)) / lengths`` and
+    ``c = -(b-1) sum over the group (grad s y u/(u+delta)) / n^2``.
     """
-    n, groups = per_pixel("n", n, y)
-    if grad.shape != y.shape or grad.dtype != y.dtype:
-        raise ValueError(f"grad must be like y, {tuple(y.shape)} {y.dtype}, got {tuple(grad.shape)} {grad.dtype}")
-    grad_y, c = torch.empty_like(y), torch.empty_like(n)
-    _kernels(grad, y, n).scale_backward(
-        _CODES[y.dtype], grad_y.data_ptr(), image_strides(grad_y), grad.data_ptr(), image_strides(grad), y.data_ptr(),
-        image_strides(y), image_shape(y), n.data_ptr(), c.data_ptr(), groups, b, delta, torch.get_num_threads(),
+    n, groups = per_pixel("n", n, kept)
+    check_like("grad", grad, kept)
+    grad_y, c = torch.empty_like(kept), torch.empty_like(n)
+    _kernels(grad, kept, n).scale_backward(
+        _CODES[kept.dtype], grad_y.data_ptr(), image_strides(grad_y), grad.data_ptr(), image_strides(grad),
+        kept.data_ptr(), image_strides(kept), image_shape(kept), n.data_ptr(), _address(lengths, kept), c.data_ptr(),
+        groups, b, delta, torch.get_num_threads(),
     )  # fmt: skip
     return grad_y, c
+
+
+def project_rows(grad: Tensor, weight: Tensor, lengths: Tensor) -> None:
+    """Take from each row of grad, in place, what points along the weight; both ``[O, ...]`` in one memory format."""
+    check_rows(grad, weight, lengths)
+    _kernels(grad, weight).project_rows(
+        _CODES[grad.dtype], grad.data_ptr(), weight.data_ptr(), (len(grad), grad[:1].numel()), lengths.data_ptr(),
+        torch.get_num_threads(),
+    )  # fmt: skip
 
 
 def spread(
@@ -133,6 +155,10 @@ def spread_rows(dx: Tensor, x: Tensor, c: Tensor) -> None:
         _CODES[x.dtype], dx.data_ptr(), dx.stride(), x.data_ptr(), x.stride(), x.shape, c.data_ptr(),
         torch.get_num_threads(),
     )  # fmt: skip
+
+
+def _address(lengths: Tensor | None, y: Tensor) -> int:
+    return 0 if lengths is None else contiguous("lengths", lengths, (y.shape[1],), y).data_ptr()
 
 
 def _kernels(*tensors: Tensor):  # type: ignore[no-untyped-def]  # a module that mypy cannot see

@@ -77,32 +77,59 @@ def per_unit(n: Tensor, y: Tensor) -> Tensor:
     return n if n.shape[1] == 1 else n.repeat_interleave(y.shape[1] // n.shape[1], dim=1)
 
 
-def scale(y: Tensor, n: Tensor, b: float, delta: float) -> Tensor:
-    """``y * (|y| / n + delta) ** (b - 1)`` like y; 0 where y is 0."""
-    return (widen(y) * factor(y, n, b, delta)).to(y.dtype)
+def gains(lengths: Tensor | None, y: Tensor) -> Tensor | float:
+    """``1 / ‖w‖`` per unit, to broadcast against y; 1 for a unit without length, and where there are no lengths."""
+    if lengths is None:
+        return 1.0
+    return lengths.masked_fill(lengths == 0, 1).reciprocal().view(-1, *[1] * (y.ndim - 2))
 
 
-def apply_factor(v: Tensor, y: Tensor, n: Tensor, b: float, delta: float) -> Tensor:
-    """``v * (|y| / n + delta) ** (b - 1)`` like v, whose parts ``[S * N, ...]`` share the factor of y ``[N, ...]``."""
-    s = factor(y, n, b, delta)
-    if len(v) == len(y):
+def scale(w_x: Tensor, n: Tensor, lengths: Tensor | None, b: float, delta: float) -> Tensor:
+    """``y * (|y| / n + delta) ** (b - 1)`` of ``y = w_x / lengths``, like w_x; 0 where w_x is 0."""
+    y = widen(w_x) * gains(lengths, w_x)
+    return (y * factor(y, n, b, delta)).to(w_x.dtype)
+
+
+def apply_factor(v: Tensor, kept: Tensor, n: Tensor, lengths: Tensor | None, b: float, delta: float) -> Tensor:
+    """``v / lengths`` times the factor of ``kept``, whose rows all parts of v ``[S * N, ...]`` share; like v."""
+    return apply_to_parts(v, gains(lengths, kept) * factor_of_kept(kept, n, lengths, b, delta))
+
+
+def apply_to_parts(v: Tensor, s: Tensor) -> Tensor:
+    """``v * s`` like v, where the parts of v ``[S * N, ...]`` share s ``[N, ...]``."""
+    if len(v) == len(s):
         return (widen(v) * s).to(v.dtype)
-    return (widen(v).unflatten(0, (-1, len(y))) * s).flatten(0, 1).to(v.dtype)
+    return (widen(v).unflatten(0, (-1, len(s))) * s).flatten(0, 1).to(v.dtype)
 
 
-def scale_backward(grad: Tensor, y: Tensor, n: Tensor, b: float, delta: float) -> tuple[Tensor, Tensor]:
-    """Gradient of y, like y, and coefficients c, like n, of the gradient through the norm (mathematics §2)."""
-    s = factor(y, n, b, delta)
+def factor_of_kept(kept: Tensor, n: Tensor, lengths: Tensor | None, b: float, delta: float) -> Tensor:
+    """:func:`factor` from what a forward pass keeps: the response ``w·x``, or for b = 2 the output ``y |y| / n``."""
+    return cosine(kept, n).sqrt() if b == 2 else factor(widen(kept) * gains(lengths, kept), n, b, delta)
+
+
+def scale_backward(
+    grad: Tensor, kept: Tensor, n: Tensor, lengths: Tensor | None, b: float, delta: float
+) -> tuple[Tensor, Tensor]:
+    """Gradient of ``w·x``, like kept, and coefficients c, like n, of the gradient through the norm (mathematics §2)."""
+    s = factor_of_kept(kept, n, lengths, b, delta)
+    scaled = widen(grad) * s
     if b == 2:
-        ratio = torch.ones_like(s)
+        ratio, shares = torch.ones_like(s), widen(grad) * widen(kept)
     else:
+        y = widen(kept) * gains(lengths, kept)
         u = cosine(y, n)
         ratio = u / (u + delta)
-    scaled = widen(grad) * s
-    grad_y = (scaled * (1 + (b - 1) * ratio)).to(y.dtype)
-    shares = scaled * widen(y) * ratio
-    total = shares.sum(1) if y.ndim == 2 else by_group(shares, n.shape[1]).sum(2)
+        shares = scaled * y * ratio
+    grad_y = (scaled * (1 + (b - 1) * ratio) * gains(lengths, kept)).to(kept.dtype)
+    total = shares.sum(1) if kept.ndim == 2 else by_group(shares, n.shape[1]).sum(2)
     return grad_y, -(b - 1) * total / n.masked_fill(n == 0, 1).square()
+
+
+def project_rows(grad: Tensor, weight: Tensor, lengths: Tensor) -> None:
+    """Take from each row of grad, in place, what points along the weight (mathematics §2); both ``[O, ...]``."""
+    unit = widen(weight).reshape(len(weight), -1) / lengths.masked_fill(lengths == 0, torch.inf)[:, None]
+    along = (unit * widen(grad).reshape(unit.shape)).sum(1, keepdim=True)
+    grad.sub_((along * unit).view_as(grad).to(grad.dtype))
 
 
 def spread(
@@ -140,16 +167,23 @@ def spread_rows(dx: Tensor, x: Tensor, c: Tensor) -> None:
     dx.add_((widen(x) * c[:, None]).to(dx.dtype))
 
 
+def response(kept: Tensor, n: Tensor, lengths: Tensor | None, b: float) -> Tensor:
+    """``y = w·x / lengths`` from what a forward pass keeps, in the accumulation type."""
+    if b == 2:
+        return widen(kept).sign() * (widen(kept).abs() * per_unit(n, kept)).sqrt()
+    return widen(kept) * gains(lengths, kept)
+
+
 def scale_jvp(y_t: Tensor, n_t: Tensor | None, y: Tensor, n: Tensor, b: float, delta: float, held: bool) -> Tensor:
-    """The tangent of :func:`scale` along (y_t, n_t); ``held``: the factor is a constant."""
+    """The tangent of ``y * factor`` along (y_t, n_t), in the type of y; ``held``: the factor is a constant."""
     s = factor(y, n, b, delta)
     if held:
-        return (widen(y_t) * s).to(y.dtype)
+        return y_t * s
     ratio: Tensor | float = 1.0
     if b != 2:
         u = cosine(y, n)
         ratio = u / (u + delta)
-    out_t = widen(y_t) * s * (1 + (b - 1) * ratio)
+    out_t = y_t * s * (1 + (b - 1) * ratio)
     if n_t is not None:
-        out_t = out_t - widen(y) * s * (b - 1) * ratio * per_unit(n_t / n, y)
-    return out_t.to(y.dtype)
+        out_t = out_t - y * s * (b - 1) * ratio * per_unit(n_t / n, y)
+    return out_t

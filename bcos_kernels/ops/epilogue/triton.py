@@ -17,6 +17,8 @@ from torch import Tensor
 from bcos_kernels.ops.epilogue.checks import (
     check_dims,
     check_groups,
+    check_like,
+    check_rows,
     check_target,
     contiguous,
     image_shape,
@@ -84,56 +86,80 @@ def patch_norm(
     return norms
 
 
-def scale(y: Tensor, n: Tensor, b: float, delta: float) -> Tensor:
-    """Return ``y * (|y| / n + delta) ** (b - 1)`` like y; 0 where y is 0.
+def scale(w_x: Tensor, n: Tensor, lengths: Tensor | None, b: float, delta: float) -> Tensor:
+    """Return ``y * (|y| / n + delta) ** (b - 1)`` of ``y = w_x / lengths``; for b = 2 in the memory of w_x.
 
-    y: ``[N, O, P, Q]`` with n ``[N, g, P, Q]``, or ``[R, O]`` with ``[R]``. b = 2 takes delta as 0.
+    w_x: ``[N, O, P, Q]`` with n ``[N, g, P, Q]``, or ``[R, O]`` with ``[R]``; lengths: ``[O]`` or None; b = 2 takes
+    delta as 0.
     """
-    return apply_factor(y, y, n, b, delta)
-
-
-def apply_factor(v: Tensor, y: Tensor, n: Tensor, b: float, delta: float) -> Tensor:
-    """Return ``v * (|y| / n + delta) ** (b - 1)`` like v, whose parts ``[S * N, ...]`` share the factor of y."""
-    n, groups = per_pixel("n", n, y)
-    parts, out, kernels = parts_of(v, y), torch.empty_like(v), _kernels(v, y, n)
-    samples, channels, height, width = image_shape(y)
-    if out.numel() == 0:
-        return out
-    places = [image_strides(t) for t in (out, v, y)]
-    pixels, flat = height * width, _flat(height, width, places)
-    block_p, block_c = blocks(pixels, channels, places)
-    hops = [y.shape[0] * t.stride(0) for t in (out, v)]
-    with _on(y):
-        kernels.apply_factor_kernel[(samples * _ceil(pixels, block_p), _ceil(channels, block_c))](
-            out, v, y, n, parts, channels, channels // groups, pixels, width, groups,
-            hops[0], *places[0], hops[1], *places[1], *places[2], *_exponent(b, delta),
-            GROUPED=groups > 1, FLAT=flat, BLOCK_P=block_p, BLOCK_C=block_c, POWER=_power(b),
-        )  # fmt: skip
+    out = w_x if b == 2 else torch.empty_like(w_x)
+    _apply_factor(out, w_x, w_x, n, lengths, b, delta, from_output=False)
     return out
 
 
-def scale_backward(grad: Tensor, y: Tensor, n: Tensor, b: float, delta: float) -> tuple[Tensor, Tensor]:
-    """Return the gradient of y, like y, and the coefficients c, like n, of the gradient through the norm.
+def apply_factor(v: Tensor, kept: Tensor, n: Tensor, lengths: Tensor | None, b: float, delta: float) -> Tensor:
+    """Return ``v / lengths`` times the factor of ``kept``, whose rows all parts of v ``[S * N, ...]`` share; like v."""
+    out = torch.empty_like(v)
+    _apply_factor(out, v, kept, n, lengths, b, delta, from_output=b == 2)
+    return out
 
-    ``grad_y = grad s (1 + (b-1) u/(u+delta))`` and ``c = -(b-1) sum over the group (grad s y u/(u+delta)) / n^2``,
-    where ``u = |y|/n`` and ``s = (u+delta)^(b-1)``.
+
+def _apply_factor(
+    out: Tensor, v: Tensor, kept: Tensor, n: Tensor, lengths: Tensor | None, b: float, delta: float, from_output: bool
+) -> None:
+    n, groups = per_pixel("n", n, kept)
+    parts, kernels, lengths = parts_of(v, kept), _kernels(v, kept, n), _lengths(lengths, kept)
+    samples, channels, height, width = image_shape(kept)
+    if out.numel() == 0:
+        return
+    places = [image_strides(t) for t in (out, v, kept)]
+    pixels, flat = height * width, _flat(height, width, places)
+    block_p, block_c = blocks(pixels, channels, places)
+    hops = [kept.shape[0] * t.stride(0) for t in (out, v)]
+    with _on(kept):
+        kernels.apply_factor_kernel[(samples * _ceil(pixels, block_p), _ceil(channels, block_c))](
+            out, v, kept, n, lengths, parts, channels, channels // groups, pixels, width, groups,
+            hops[0], *places[0], hops[1], *places[1], *places[2], *_exponent(b, delta),
+            POWER=_power(b), FROM_OUTPUT=from_output, UNIT=lengths is not None, GROUPED=groups > 1, FLAT=flat,
+            BLOCK_P=block_p, BLOCK_C=block_c,
+        )  # fmt: skip
+
+
+def scale_backward(
+    grad: Tensor, kept: Tensor, n: Tensor, lengths: Tensor | None, b: float, delta: float
+) -> tuple[Tensor, Tensor]:
+    """Return the gradient of ``w·x``, like kept, and the coefficients c, like n, of the gradient through the norm.
+
+    As :func:`bcos_kernels.ops.epilogue.cpu.scale_backward`.
     """
-    n, groups = per_pixel("n", n, y)
-    if grad.shape != y.shape or grad.dtype != y.dtype:
-        raise ValueError(f"grad must be like y, {tuple(y.shape)} {y.dtype}, got {tuple(grad.shape)} {grad.dtype}")
-    grad_y, c, kernels = torch.empty_like(y), torch.empty_like(n), _kernels(grad, y, n)
-    samples, channels, height, width = image_shape(y)
+    n, groups = per_pixel("n", n, kept)
+    check_like("grad", grad, kept)
+    grad_y, c, kernels = torch.empty_like(kept), torch.empty_like(n), _kernels(grad, kept, n)
+    lengths = _lengths(lengths, kept)
+    samples, channels, height, width = image_shape(kept)
     if c.numel() == 0:
         return grad_y, c
-    places = [image_strides(t) for t in (grad_y, grad, y)]
+    places = [image_strides(t) for t in (grad_y, grad, kept)]
     pixels, flat = height * width, _flat(height, width, places)
     block_p, block_c = blocks(pixels, channels // groups, places, TILE // 2)
-    with _on(y):
+    with _on(kept):
         kernels.scale_backward_kernel[(samples * _ceil(pixels, block_p), groups)](
-            grad_y, c, grad, y, n, channels // groups, pixels, width, groups, *places[0], *places[1], *places[2],
-            *_exponent(b, delta), FLAT=flat, BLOCK_P=block_p, BLOCK_C=block_c, POWER=_power(b),
+            grad_y, c, grad, kept, n, lengths, channels // groups, pixels, width, groups,
+            *places[0], *places[1], *places[2], *_exponent(b, delta),
+            POWER=_power(b), FROM_OUTPUT=b == 2, UNIT=lengths is not None, FLAT=flat, BLOCK_P=block_p, BLOCK_C=block_c,
         )  # fmt: skip
     return grad_y, c
+
+
+def project_rows(grad: Tensor, weight: Tensor, lengths: Tensor) -> None:
+    """Take from each row of grad, in place, what points along the weight; both ``[O, ...]`` in one memory format."""
+    check_rows(grad, weight, lengths)
+    kernels, columns = _kernels(grad, weight), grad[:1].numel()
+    if grad.numel():
+        with _on(grad):
+            kernels.project_rows_kernel[(len(grad),)](
+                grad, weight, lengths, columns, BLOCK=_power_of_2(columns, 1024)
+            )  # fmt: skip
 
 
 def spread(
@@ -187,6 +213,10 @@ def _square_sums(
             sums, x, channels // groups, pixels, width, groups, *place, eps,
             FINISH=finish, FLAT=_flat(height, width, [place]), BLOCK_P=block_p, BLOCK_C=block_c,
         )  # fmt: skip
+
+
+def _lengths(lengths: Tensor | None, y: Tensor) -> Tensor | None:
+    return None if lengths is None else contiguous("lengths", lengths, (y.shape[1],), y)
 
 
 def _kernels(*tensors: Tensor) -> ModuleType:

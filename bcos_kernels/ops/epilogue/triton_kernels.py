@@ -23,8 +23,16 @@ def _place(p, width, line, step, FLAT: tl.constexpr):
 
 @triton.jit
 def _inverse(norm):
-    """1 / norm; 1 above a norm of 0, where the response is 0 too."""
+    """1 / norm; 1 for a norm of 0, above which the response is 0 too."""
     return 1.0 / tl.where(norm == 0.0, 1.0, norm)
+
+
+@triton.jit
+def _gain(lengths, unit, end, UNIT: tl.constexpr):
+    """``1 / ‖w‖`` of units below ``end``, to broadcast against pixels; 1 without a length."""
+    if UNIT:
+        return _inverse(tl.load(lengths + unit, mask=unit < end, other=1.0))[None, :]
+    return 1.0
 
 
 @triton.jit
@@ -39,14 +47,17 @@ def _power(v, exponent, POWER: tl.constexpr):
 
 @triton.jit
 def apply_factor_kernel(
-    out, v, y, norms,
+    out, v, kept, norms, lengths,
     parts, channels, members, pixels, width, groups,
-    out_hop, out_n, out_c, out_h, out_w, v_hop, v_n, v_c, v_h, v_w, y_n, y_c, y_h, y_w,
+    out_hop, out_n, out_c, out_h, out_w, v_hop, v_n, v_c, v_h, v_w, kept_n, kept_c, kept_h, kept_w,
     exponent, delta,
-    POWER: tl.constexpr, GROUPED: tl.constexpr, FLAT: tl.constexpr,
+    POWER: tl.constexpr, FROM_OUTPUT: tl.constexpr, UNIT: tl.constexpr, GROUPED: tl.constexpr, FLAT: tl.constexpr,
     BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    """``out = v (|y| / n + delta) ** exponent``: the factor is read once for all parts of v, a hop apart."""
+    """``out = v / lengths`` times the factor of kept, which is read once for all parts of v, a hop apart.
+
+    The factor is ``(|kept| / lengths / n + delta) ** exponent``, or FROM_OUTPUT ``sqrt(|kept| / n)``.
+    """
     tiles = tl.cdiv(pixels, BLOCK_P)
     sample = (tl.program_id(0) // tiles).to(tl.int64)
     p = tl.program_id(0) % tiles * BLOCK_P + tl.arange(0, BLOCK_P)
@@ -58,9 +69,13 @@ def apply_factor_kernel(
         norm = tl.load(of_group + p[:, None], mask=inside, other=1.0)
     else:
         norm = tl.load(norms + sample * pixels + p, mask=p < pixels, other=1.0)[:, None]
-    y_at = y + sample * y_n + _place(p, width, y_h, y_w, FLAT)[:, None] + wide_c * y_c
-    response = tl.load(y_at, mask=inside, other=0.0).to(tl.float32)
-    factor = _power(tl.abs(response) * _inverse(norm) + delta, exponent, POWER)
+    kept_at = kept + sample * kept_n + _place(p, width, kept_h, kept_w, FLAT)[:, None] + wide_c * kept_c
+    magnitude = tl.abs(tl.load(kept_at, mask=inside, other=0.0).to(tl.float32))
+    gain = _gain(lengths, c, channels, UNIT)
+    if FROM_OUTPUT:
+        factor = tl.sqrt(magnitude * _inverse(norm)) * gain
+    else:
+        factor = _power(magnitude * gain * _inverse(norm) + delta, exponent, POWER) * gain
     v_at = v + sample * v_n + _place(p, width, v_h, v_w, FLAT)[:, None] + wide_c * v_c
     out_at = out + sample * out_n + _place(p, width, out_h, out_w, FLAT)[:, None] + wide_c * out_c
     for _ in range(parts):
@@ -72,13 +87,14 @@ def apply_factor_kernel(
 
 @triton.jit
 def scale_backward_kernel(
-    grad_y, coefficients, grad, y, norms,
+    grad_y, coefficients, grad, kept, norms, lengths,
     members, pixels, width, groups,
-    out_n, out_c, out_h, out_w, grad_n, grad_c, grad_h, grad_w, y_n, y_c, y_h, y_w,
+    out_n, out_c, out_h, out_w, grad_n, grad_c, grad_h, grad_w, kept_n, kept_c, kept_h, kept_w,
     exponent, delta,
-    POWER: tl.constexpr, FLAT: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
+    POWER: tl.constexpr, FROM_OUTPUT: tl.constexpr, UNIT: tl.constexpr, FLAT: tl.constexpr,
+    BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    """The gradient of y, and per pixel and group the coefficient of the gradient through the norm (mathematics §2)."""
+    """The gradient of w·x, and per pixel and group the coefficient of that through the norm (mathematics §2)."""
     tiles = tl.cdiv(pixels, BLOCK_P)
     sample = (tl.program_id(0) // tiles).to(tl.int64)
     group = tl.program_id(1)
@@ -87,21 +103,49 @@ def scale_backward_kernel(
     inverse = _inverse(tl.load(norms + at, mask=p < pixels, other=1.0))
     out_at = grad_y + sample * out_n + _place(p, width, out_h, out_w, FLAT)
     grad_at = grad + sample * grad_n + _place(p, width, grad_h, grad_w, FLAT)
-    y_at = y + sample * y_n + _place(p, width, y_h, y_w, FLAT)
+    kept_at = kept + sample * kept_n + _place(p, width, kept_h, kept_w, FLAT)
     total = tl.zeros([BLOCK_P], tl.float32)
     for start in range(0, members, BLOCK_C):
         member = start + tl.arange(0, BLOCK_C)
-        c = (group * members + member).to(tl.int64)[None, :]
+        unit = group * members + member
+        c = unit.to(tl.int64)[None, :]
         inside = (p < pixels)[:, None] & (member < members)[None, :]
-        response = tl.load(y_at[:, None] + c * y_c, mask=inside, other=0.0).to(tl.float32)
-        scaled = tl.load(grad_at[:, None] + c * grad_c, mask=inside, other=0.0).to(tl.float32)
-        u = tl.abs(response) * inverse[:, None]
-        scaled *= _power(u + delta, exponent, POWER)
-        # b = 2 has no delta
-        through = scaled if POWER == "one" else scaled * tl.where(u == 0.0, 0.0, u / (u + delta))
-        tl.store(out_at[:, None] + c * out_c, (scaled + exponent * through).to(grad_y.dtype.element_ty), mask=inside)
-        total += tl.sum(through * response, axis=1)
+        response = tl.load(kept_at[:, None] + c * kept_c, mask=inside, other=0.0).to(tl.float32)
+        upstream = tl.load(grad_at[:, None] + c * grad_c, mask=inside, other=0.0).to(tl.float32)
+        gain = _gain(lengths, unit, (group + 1) * members, UNIT)
+        if FROM_OUTPUT:
+            slope = 2.0 * upstream * tl.sqrt(tl.abs(response) * inverse[:, None])
+            share = upstream * response
+        else:
+            response *= gain
+            u = tl.abs(response) * inverse[:, None]
+            scaled = upstream * _power(u + delta, exponent, POWER)
+            through = scaled * tl.where(u == 0.0, 0.0, u / (u + delta))
+            slope = scaled + exponent * through
+            share = through * response
+        tl.store(out_at[:, None] + c * out_c, (slope * gain).to(grad_y.dtype.element_ty), mask=inside)
+        total += tl.sum(share, axis=1)
     tl.store(coefficients + at, -exponent * total * inverse * inverse, mask=p < pixels)
+
+
+@triton.jit
+def project_rows_kernel(grad, weight, lengths, columns, BLOCK: tl.constexpr):
+    """Take from a row of grad what points along the row of the weight; a row without length is left alone."""
+    row = tl.program_id(0).to(tl.int64)
+    length = tl.load(lengths + row)
+    inverse = tl.where(length == 0.0, 0.0, 1.0 / length)
+    along = tl.zeros([BLOCK], tl.float32)
+    for start in range(0, columns, BLOCK):
+        column = start + tl.arange(0, BLOCK)
+        w = tl.load(weight + row * columns + column, mask=column < columns, other=0.0).to(tl.float32)
+        g = tl.load(grad + row * columns + column, mask=column < columns, other=0.0).to(tl.float32)
+        along += w * inverse * g
+    share = tl.sum(along, axis=0) * inverse
+    for start in range(0, columns, BLOCK):
+        column = start + tl.arange(0, BLOCK)
+        w = tl.load(weight + row * columns + column, mask=column < columns, other=0.0).to(tl.float32)
+        g = tl.load(grad + row * columns + column, mask=column < columns, other=0.0).to(tl.float32)
+        tl.store(grad + row * columns + column, (g - share * w).to(grad.dtype.element_ty), mask=column < columns)
 
 
 @triton.jit
