@@ -21,8 +21,8 @@ from bcos_kernels.ops.epilogue import triton_kernels as epilogue
 
 ARCHITECTURES = (80, 90, 100)
 BIN = Path(triton.__file__).parent / "backends/nvidia/bin"
-ADDRESSES = set("out v y grad grad_y norms sums x dx coefficients".split())
-PER_PIXEL = {"norms", "sums", "coefficients"}
+ADDRESSES = set("out v kept grad grad_y weight norms lengths sums x dx coefficients".split())
+WIDE = {"norms", "lengths", "sums", "coefficients"}
 NUMBERS = {"exponent", "delta", "eps"}
 WINDOW = {"KERNEL_H": 3, "KERNEL_W": 3, "STRIDE_H": 1, "STRIDE_W": 1, "DILATION_H": 1, "DILATION_W": 1}
 PLACES = {"channels_last": (1 << 20, 1, 1 << 14, 256), "contiguous": (1 << 20, 4096, 64, 1)}
@@ -30,10 +30,13 @@ PLACES = {"channels_last": (1 << 20, 1, 1 << 14, 256), "contiguous": (1 << 20, 4
 
 def cases():
     """(kernel, what is known when it is compiled)"""
-    for power in ("one", "half", "any"):
+    for power, from_output in (("one", False), ("one", True), ("half", False), ("any", False)):
+        known = {"POWER": power, "FROM_OUTPUT": from_output, "UNIT": True, "FLAT": True}
         for grouped in (False, True):
-            yield epilogue.apply_factor_kernel, {"POWER": power, "GROUPED": grouped, "FLAT": True}
-        yield epilogue.scale_backward_kernel, {"POWER": power, "FLAT": True}
+            yield epilogue.apply_factor_kernel, {**known, "GROUPED": grouped}
+        if (power == "one") == from_output:
+            yield epilogue.scale_backward_kernel, known
+    yield epilogue.project_rows_kernel, {"BLOCK": 1024}
     for finish in ("none", "root of sum plus eps", "root plus eps"):
         yield epilogue.square_sums_kernel, {"FINISH": finish, "FLAT": True}
     yield epilogue.box_norm_kernel, WINDOW
@@ -57,7 +60,7 @@ def compiled(kernel, known, layout, dtype, architecture):
         if name in known:
             types[name] = "constexpr"
         elif name in ADDRESSES:
-            types[name] = "*fp32" if name in PER_PIXEL else f"*{dtype}"
+            types[name] = "*fp32" if name in WIDE else f"*{dtype}"
         else:
             types[name] = "fp32" if name in NUMBERS else "i32"
     aligned = [i for i, name in enumerate(names) if types[name] not in ("constexpr", "fp32")]

@@ -30,9 +30,10 @@ def _inverse(norm):
 @triton.jit
 def _gain(lengths, unit, end, UNIT: tl.constexpr):
     """``1 / ‖w‖`` of units below ``end``, to broadcast against pixels; 1 without a length."""
+    gain = 1.0
     if UNIT:
-        return _inverse(tl.load(lengths + unit, mask=unit < end, other=1.0))[None, :]
-    return 1.0
+        gain = _inverse(tl.load(lengths + unit, mask=unit < end, other=1.0))[None, :]
+    return gain
 
 
 @triton.jit
