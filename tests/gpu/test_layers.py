@@ -1,0 +1,78 @@
+"""Layers on a CUDA device at the sizes they are used in: backend, error, memory, CUDA graphs."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from bcos_kernels import dispatch
+from bcos_kernels.functional import bcos_conv2d, bcos_linear
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+DTYPES = [torch.float32, torch.bfloat16, torch.float16]
+SHAPES = [(4, 320, 64, 3), (4, 640, 32, 3), (4, 1280, 8, 3), (4, 320, 64, 1)]  # batch, channels, side, kernel
+
+
+def tensors(batch, channels, side, kernel, dtype):
+    generator = torch.Generator(device="cuda").manual_seed(0)
+    x = torch.randn(batch, channels, side, side, generator=generator, device="cuda")
+    weight = torch.randn(channels, channels, kernel, kernel, generator=generator, device="cuda")
+    weight = weight / (channels * kernel**2) ** 0.5
+    return (t.to(dtype).contiguous(memory_format=torch.channels_last).requires_grad_() for t in (x, weight))
+
+
+def gradients(x, weight, backend, monkeypatch, b):
+    monkeypatch.setenv(dispatch.SWITCH, backend)
+    x, weight = (t.detach().requires_grad_() for t in (x, weight))
+    out = bcos_conv2d(x, weight, b=b, padding=weight.shape[2] // 2)
+    out.backward(torch.ones_like(out))
+    return out.detach(), x.grad, weight.grad
+
+
+def test_triton_runs_what_it_takes():
+    x = torch.ones(2, 3, device="cuda")
+    assert dispatch.choose(x) == "triton" and dispatch.choose(x.double()) == "reference"
+    assert bcos_linear(x, x).is_cuda
+
+
+@pytest.mark.parametrize("b", [1.5, 2, 2.5])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_errors_are_at_most_twice_those_of_the_reference(shape, dtype, b, monkeypatch):
+    x, weight = tensors(*shape, dtype)
+    exact = gradients(x.double(), weight.double(), "reference", monkeypatch, b)
+    theirs = gradients(x, weight, "reference", monkeypatch, b)
+    ours = gradients(x, weight, "triton", monkeypatch, b)
+    for true, reference, kernel in zip(exact, theirs, ours, strict=True):
+        allowed = 2 * (reference.double() - true).norm() + torch.finfo(dtype).eps * true.norm()
+        assert (kernel.double() - true).norm() <= allowed
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_a_layer_keeps_what_a_plain_one_keeps(shape):
+    x, weight = tensors(*shape, torch.bfloat16)
+    padding, held = weight.shape[2] // 2, []
+    for layer in (lambda: F.conv2d(x, weight, padding=padding), lambda: bcos_conv2d(x, weight, padding=padding)):
+        layer()
+        before = torch.cuda.memory_allocated()
+        out = layer()
+        held.append(torch.cuda.memory_allocated() - before)
+        del out
+    assert held[1] <= 1.05 * held[0]
+
+
+def test_a_training_step_is_captured_in_a_graph():
+    x, weight = tensors(2, 64, 16, 3, torch.bfloat16)
+
+    def step():
+        return torch.autograd.grad(bcos_conv2d(x, weight, padding=1).square().sum(), (x, weight))
+
+    side = torch.cuda.Stream()
+    with torch.cuda.stream(side):
+        expected = step()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = step()
+    graph.replay()
+    for one, two in zip(expected, captured, strict=True):
+        torch.testing.assert_close(one, two)
