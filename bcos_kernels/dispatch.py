@@ -21,18 +21,24 @@ BACKENDS: dict[str, ModuleType] = {"cpu": cpu, "triton": triton, "reference": re
 
 def refusals(*tensors: Tensor) -> dict[str, str]:
     """Why each backend that cannot take these tensors refuses. Raises ValueError on a bad ``BCOS_BACKEND``."""
+    wanted, opaque = _wanted(), transforms() or _not_plain(*tensors)
+    reasons = {name: _refusal(name, wanted, opaque, tensors) for name in BACKENDS}
+    return {name: reason for name, reason in reasons.items() if reason}
+
+
+def _wanted() -> str:
     wanted = os.environ.get(SWITCH, "auto")
-    if wanted not in ("auto", *BACKENDS):
+    if wanted not in BACKENDS and wanted != "auto":
         raise ValueError(f"{SWITCH} must be auto, {', '.join(BACKENDS)}; got {wanted!r}")
-    found: dict[str, str] = {}
-    for name, backend in BACKENDS.items():
-        if wanted not in ("auto", name):
-            found[name] = f"{SWITCH}={wanted}"
-        elif name == "reference":
-            continue
-        elif reason := transforms() or _not_plain(*tensors) or backend.supports(*tensors):
-            found[name] = reason
-    return found
+    return wanted
+
+
+def _refusal(name: str, wanted: str, opaque: str | None, tensors: tuple[Tensor, ...]) -> str | None:
+    if wanted not in ("auto", name):
+        return f"{SWITCH}={wanted}"
+    if name == "reference":
+        return None
+    return opaque or BACKENDS[name].supports(*tensors)  # type: ignore[no-any-return]
 
 
 def transforms() -> str | None:
@@ -61,11 +67,11 @@ def _not_plain(*tensors: Tensor) -> str | None:
 
 def choose(*tensors: Tensor) -> str:
     """The name of the backend that runs for these tensors. Raises ValueError when a forced one cannot."""
-    refused = refusals(*tensors)
+    wanted, opaque = _wanted(), transforms() or _not_plain(*tensors)
     for name in BACKENDS:
-        if name not in refused:
+        if _refusal(name, wanted, opaque, tensors) is None:
             return name
-    raise ValueError(f"no backend can run: {'; '.join(f'{k}: {v}' for k, v in refused.items())}")
+    raise ValueError(f"no backend can run: {'; '.join(f'{k}: {v}' for k, v in refusals(*tensors).items())}")
 
 
 def epilogue(*tensors: Tensor) -> ModuleType:

@@ -6,6 +6,7 @@ kernels run on the CPU, one program after the other.
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType
@@ -36,7 +37,7 @@ TILE = 2048
 
 def supports(*tensors: Tensor) -> str | None:
     """Return None where the kernels take these tensors, else the reason why not."""
-    if importlib.util.find_spec("triton") is None:
+    if not _installed():
         return "triton is not installed"
     interpreted = _interpreted()
     for tensor in tensors:
@@ -225,6 +226,11 @@ def _kernels(*tensors: Tensor) -> ModuleType:
     from bcos_kernels.ops.epilogue import triton_kernels
 
     return triton_kernels
+
+
+@functools.cache
+def _installed() -> bool:
+    return importlib.util.find_spec("triton") is not None
 
 
 def _interpreted() -> bool:
