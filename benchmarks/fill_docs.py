@@ -102,9 +102,19 @@ def cost(result: dict[str, Any]) -> str:
     return markdown(heads, rows) + f"\n\nPeak memory above the start: {memory}."
 
 
+def guidance(result: dict[str, Any]) -> str:
+    """What guidance does to the pictures of the shipped model."""
+    columns = ("found", "found_when_alone", "relation_holds", "background", "words")
+    heads = ["guidance", "objects found %", "one object found %", "two found, as the relation says %",
+             "background as named %", "words %"]  # fmt: skip
+    rows = [[f"{row['guidance']:g}", *(f"{100 * row[name]:.1f}" for name in columns)] for row in result["rows"]]
+    return f"Shipped model, {result['prompts']} prompts; {result['machine']['device']}.\n\n" + markdown(heads, rows)
+
+
 TABLES: dict[str, tuple[str, str, Callable[[dict[str, Any]], str]]] = {
     "evaluation": ("docs/explanations.md", "evaluation.json", evaluation),
     "experiments": ("docs/explanations.md", "experiments.json", experiments),
+    "guidance": ("docs/explanations.md", "guidance.json", guidance),
     "cost": ("docs/explanations.md", "explanation_cost.json", cost),
     "layers": ("docs/kernels.md", "layers.json", layers),
 }
