@@ -2,8 +2,8 @@
 
     python benchmarks/ship_weights.py --run runs/scenes --name scenes-32 --guidance 2
 
-Writes bf16 weights, the configuration with its sampling defaults, and the curves of the run. The model card
-beside them is written by hand.
+Writes bf16 weights, the configuration with its sampling defaults, the curves of the run, and every fifth report of
+its log to benchmarks/results/training.json. The model card beside the weights is written by hand.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from pathlib import Path
 import matplotlib
 import torch
 
-from bcos_diffusion.files import write_atomically
+from bcos_diffusion.files import write_atomically, write_json
 from bcos_diffusion.pipeline import BcosDiffusionPipeline, Defaults
 from bcos_diffusion.shipped import SHIPPED
 
 LIMIT_MB = 16
+LOG = Path(__file__).parent / "results" / "training.json"
 
 
-def draw_curves(run: Path, path: Path) -> None:
+def draw_curves(entries: list[dict[str, float]], path: Path) -> None:
     """The losses and the learning rate of a run over its steps, smoothed over 20 reports."""
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    entries = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     figure, (losses, rate) = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
     for name in ("denoising", "effect"):
         points = [(entry["step"], entry[name]) for entry in entries if name in entry]
@@ -56,7 +56,10 @@ def main() -> None:
     defaults = Defaults(steps=options.steps, guidance=options.guidance)
     shipped = BcosDiffusionPipeline(trained.model, defaults, options.name)
     shipped.save_pretrained(options.out, dtype=torch.bfloat16)
-    draw_curves(options.run, options.out / "curves.png")
+    lines = (options.run / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    entries = [json.loads(line) for line in lines]
+    draw_curves(entries, options.out / "curves.png")
+    write_json(LOG, {"model": options.name, "reports": entries[::5]})
     size = sum(file.stat().st_size for file in options.out.iterdir()) / 1e6
     print(f"{options.out}: {size:.1f} MB of at most {LIMIT_MB}")
     if size > LIMIT_MB:
