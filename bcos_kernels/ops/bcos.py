@@ -77,7 +77,7 @@ class BcosOp(torch.autograd.Function):
         out = backend.scale(w_x, n, used, b, linear.delta)
         kept = out.data if b == 2 else w_x  # .data: what users do to the output in place is noticed below
         ctx.linear, ctx.unit, ctx.b, ctx.max_out, ctx.held, ctx.extras = linear, unit, b, max_out, held, extras
-        ctx.writes = _Writes(out) if b == 2 else None
+        ctx.writes = None if b != 2 or out.is_inference() else _Writes(out)
         ctx.save_for_backward(x, weight, lengths, kept, n, choice)
         if forward_ad._current_level >= 0:  # else the node would keep them after the backward has freed its own
             ctx.save_for_forward(x, weight, lengths, kept, n, choice)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from bcos_kernels import native
+from bcos_kernels import native, stacked
 from bcos_kernels.functional import bcos_conv2d, bcos_linear
 
 BACKENDS = ["reference", pytest.param("cpu", marks=pytest.mark.skipif(native.load() is None, reason="not built"))]
@@ -96,3 +96,15 @@ def test_checkpoints_hold_nothing_inside(backend):
     two = torch.autograd.grad(checkpoint(block, x, use_reentrant=False).square().sum(), (x, weight))
     for a, b in zip(one, two, strict=True):
         assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("max_out", [1, 2])
+@pytest.mark.parametrize("name", LAYERS)
+def test_inference_mode_gives_the_same_bits(name, max_out, backend):
+    layer, x_shape, weight_shape = LAYERS[name]
+    x, weight = random(*x_shape), random(*weight_shape, seed=1)
+    expected = layer(x, weight, max_out=max_out)
+    with torch.inference_mode():
+        assert torch.equal(layer(x, weight, max_out=max_out), expected)
+        with stacked(2):
+            assert torch.equal(layer(torch.cat([x, x]), weight, max_out=max_out)[: len(expected)], expected)
