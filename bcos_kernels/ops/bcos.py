@@ -124,7 +124,7 @@ class BcosOp(torch.autograd.Function):
             w_x_t = reference.widen(torch.stack(parts).sum(0))
             y_t = _chosen(w_x_t * reference.gains(lengths, w_x_t), choice, ctx.max_out)
         if weight_t is not None and lengths is not None:
-            along = (reference.widen(rows_of(weight)) * reference.widen(rows_of(weight_t))).sum(1)
+            along = (reference.widen(weight) * reference.widen(weight_t)).flatten(1).sum(1)
             growth = along / lengths.masked_fill(lengths == 0, 1).square()  # of the length, as a share of it
             every = growth.view(1, -1, *[1] * (y.ndim - 2)).expand(y.shape[0], -1, *y.shape[2:])
             y_t = y_t - y * _chosen(every, choice, ctx.max_out)
