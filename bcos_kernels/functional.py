@@ -11,7 +11,7 @@ from torch import Tensor
 from bcos_kernels import dispatch
 from bcos_kernels.mode import is_explaining, primal, slices
 from bcos_kernels.ops import maxout
-from bcos_kernels.ops.bcos import BcosOp, LinearMap, compose, push
+from bcos_kernels.ops.bcos import BcosOp, Layer, LinearMap, compose, push
 from bcos_kernels.ops.bcos_conv2d.geometry import pad, resolve
 from bcos_kernels.ops.bcos_conv2d.op import Convolution
 from bcos_kernels.ops.bcos_linear.op import MatrixProduct
@@ -80,19 +80,20 @@ def _transform(
 
     What the first part gives is then the same to the bit with and without others beside it.
     """
-    first, stack, choice, unit = primal(x), slices() > 1, None, convention != "B"
+    first, stack, unit = primal(x), slices() > 1, convention != "B"
     if unit and weight.dtype == torch.float16:  # w·x may overflow where ŵ·x does not
         weight, unit = prepare(weight, "A")[0], False
-    options = first, weight, linear, unit, None if gain is None else gain.detach(), b, max_out, is_explaining()
-    if not stack and b != 1 and dispatch.transforms() is None and (gain is None or max_out == 1):
-        out = BcosOp.apply(*options, False)  # type: ignore[no-untyped-call]
-    else:  # at b = 1 there is nothing to scale, and under a transform torch sees through its own operations
-        composed = b == 1 or dispatch.transforms() is not None
-        every = compose(*options) if composed else BcosOp.apply(*options, True)  # type: ignore[no-untyped-call]
-        out, choice, *_ = every
-        if stack:
-            out = torch.cat([out, push(x[len(first) :], weight, linear, unit, b, max_out, every)])
-            choice = None if choice is None else choice.repeat(slices(), *[1] * (choice.ndim - 1))
+    layer = Layer(linear, unit, None if gain is None else gain.detach(), b, max_out, is_explaining())
+    extras = stack or (gain is not None and max_out > 1)
+    if b == 1 or dispatch.transforms() is not None:  # nothing to scale, or torch sees through its own operations
+        whole = compose(first, weight, layer)
+    else:
+        found = BcosOp.apply(first, weight, layer, extras)  # type: ignore[no-untyped-call]
+        whole = found if extras else (found, None, None, None, None)
+    out, choice, *_ = whole
+    if stack:
+        out = torch.cat([out, push(x[len(first) :], weight, layer, whole)])
+        choice = None if choice is None else choice.repeat(slices(), *[1] * (choice.ndim - 1))
     return out if gain is None else maxout.apply_gain(out, gain.to(out.dtype), choice, max_out)
 
 

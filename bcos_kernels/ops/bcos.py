@@ -8,7 +8,7 @@ and the output is kept by the next layer anyway. A layer then keeps its input, a
 from __future__ import annotations
 
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -45,27 +45,36 @@ class LinearMap(Protocol):
         """Add to dx, in place, the gradient through the norm, of which c are the coefficients."""
 
 
-class BcosOp(torch.autograd.Function):
-    """``out`` of x and weight ``[O * M, ...]``; with ``extras`` also ``choice, w_x or None, n, lengths or None``.
+class Layer(NamedTuple):
+    """What a layer does with its weight.
 
-    ``unit``: responses are divided by the lengths of the rows. ``steer``: factors of the responses ``[O * M]`` that
-    decide MaxOut alone. ``held``: explanation mode, the factor is a constant in every derivative. Gradients of
-    gradients are those of the reference.
+    unit: responses are divided by the lengths of the rows; steer: factors of the responses ``[O * M]`` that decide
+    MaxOut alone; held: explanation mode, the factor is a constant in every derivative.
+    """
+
+    linear: LinearMap
+    unit: bool
+    steer: Tensor | None
+    b: float
+    max_out: int
+    held: bool
+
+
+Primal = tuple[Tensor, Tensor | None, Tensor | None, Tensor | None, Tensor | None]
+"""``out, choice, w_x or None, n or None, lengths or None``: what tells the linear map that a layer is at an input."""
+
+
+class BcosOp(torch.autograd.Function):
+    """``out`` of x and weight ``[O * M, ...]``, or with ``extras`` a :data:`Primal`.
+
+    Gradients of gradients are those of the reference.
     """
 
     @staticmethod
     def forward(  # with ctx: torch binds the arguments of a separate setup_context at 50 µs a call
-        ctx: Any,
-        x: Tensor,
-        weight: Tensor,
-        linear: LinearMap,
-        unit: bool,
-        steer: Tensor | None,
-        b: float,
-        max_out: int,
-        held: bool,
-        extras: bool,
+        ctx: Any, x: Tensor, weight: Tensor, layer: Layer, extras: bool
     ) -> Any:
+        linear, unit, steer, b, max_out, _ = layer
         w_x, choice = linear(x, weight), None
         backend = dispatch.epilogue(x, w_x)
         lengths = used = backend.row_norm(rows_of(weight), 0.0) if unit else None
@@ -76,7 +85,7 @@ class BcosOp(torch.autograd.Function):
         n = linear.norm(backend, x)
         out = backend.scale(w_x, n, used, b, linear.delta)
         kept = out.data if b == 2 else w_x  # .data: what users do to the output in place is noticed below
-        ctx.linear, ctx.unit, ctx.b, ctx.max_out, ctx.held, ctx.extras = linear, unit, b, max_out, held, extras
+        ctx.layer, ctx.extras = layer, extras
         ctx.writes = None if b != 2 or out.is_inference() else _Writes(out)
         ctx.save_for_backward(x, weight, lengths, kept, n, choice)
         if forward_ad._current_level >= 0:  # else the node would keep them after the backward has freed its own
@@ -92,59 +101,51 @@ class BcosOp(torch.autograd.Function):
         x, weight, lengths, kept, n, choice = ctx.saved_tensors
         needed = ctx.needs_input_grad[:2]
         if torch.is_grad_enabled():
-            return *_differentiable_backward(ctx, grad), *[None] * 7
-        linear: LinearMap = ctx.linear
+            return *_differentiable_backward(ctx, grad), None, None
+        layer: Layer = ctx.layer
+        linear, b = layer.linear, layer.b
         used = None if choice is not None else lengths
         backend, c = dispatch.epilogue(grad, x, kept), None
         if ctx.writes is not None and ctx.writes.happened():
             kept = _output_again(ctx, backend)
-        if ctx.held:
-            grad_y = backend.apply_factor(grad, kept, n, used, ctx.b, linear.delta)
+        if layer.held:
+            grad_y = backend.apply_factor(grad, kept, n, used, b, linear.delta)
         else:
-            grad_y, c = backend.scale_backward(grad, kept, n, used, ctx.b, linear.delta)
+            grad_y, c = backend.scale_backward(grad, kept, n, used, b, linear.delta)
         if choice is not None:
-            grad_y = over_lengths(maxout.put(grad_y, choice, ctx.max_out), lengths)
+            grad_y = over_lengths(maxout.put(grad_y, choice, layer.max_out), lengths)
         dx, dw = linear.backward(grad_y, x, weight, needed)
         if c is not None and dx is not None:
             linear.add_norm_gradient(backend, dx, x, c, n)
         if dw is not None and lengths is not None:
             one_order = dw.stride() == weight.stride() and rows_of(weight).is_contiguous()
             (backend if one_order else reference).project_rows(dw, weight, lengths)
-        return dx, dw, *[None] * 7
+        return dx, dw, None, None
 
     @staticmethod
     def jvp(ctx: Any, x_t: Tensor | None, weight_t: Tensor | None, *unused: Any) -> Any:
         x, weight, lengths, kept, n, choice = ctx.saved_tensors
-        linear: LinearMap = ctx.linear
-        y = reference.response(kept, n, None if choice is not None else lengths, ctx.b)
+        linear, _, _, b, max_out, held = ctx.layer
+        y = reference.response(kept, n, None if choice is not None else lengths, b)
         y_t = torch.zeros_like(y)
         parts = [linear(x_t, weight)] if x_t is not None else []
         parts += [linear(x, weight_t)] if weight_t is not None else []
         if parts:
             w_x_t = reference.widen(torch.stack(parts).sum(0))
-            y_t = _chosen(w_x_t * reference.gains(lengths, w_x_t), choice, ctx.max_out)
+            y_t = _chosen(w_x_t * reference.gains(lengths, w_x_t), choice, max_out)
         if weight_t is not None and lengths is not None:
             along = (reference.widen(weight) * reference.widen(weight_t)).flatten(1).sum(1)
             growth = along / lengths.masked_fill(lengths == 0, 1).square()  # of the length, as a share of it
             every = growth.view(1, -1, *[1] * (y.ndim - 2)).expand(y.shape[0], -1, *y.shape[2:])
-            y_t = y_t - y * _chosen(every, choice, ctx.max_out)
-        n_t = None if x_t is None or ctx.held else linear.norm_jvp(x, x_t, n)
-        out_t = reference.scale_jvp(y_t, n_t, y, n, ctx.b, linear.delta, ctx.held).to(kept.dtype)
+            y_t = y_t - y * _chosen(every, choice, max_out)
+        n_t = None if x_t is None or held else linear.norm_jvp(x, x_t, n)
+        out_t = reference.scale_jvp(y_t, n_t, y, n, b, linear.delta, held).to(kept.dtype)
         return (out_t, None, None, None, None) if ctx.extras else out_t
 
 
-def compose(
-    x: Tensor,
-    weight: Tensor,
-    linear: LinearMap,
-    unit: bool,
-    steer: Tensor | None,
-    b: float,
-    max_out: int,
-    held: bool,
-    choice: Tensor | None = None,
-) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
-    """What :class:`BcosOp` returns with extras, by operations that torch differentiates; no norm where b is 1."""
+def compose(x: Tensor, weight: Tensor, layer: Layer, choice: Tensor | None = None) -> Primal:
+    """The same by operations that torch differentiates; no norm where b is 1."""
+    linear, unit, steer, b, max_out, held = layer
     w_x, used = linear(x, weight), lengths_of(weight) if unit else None
     if max_out > 1:
         y = over_lengths(w_x, used)
@@ -160,28 +161,20 @@ def compose(
     return out, choice, None if b == 2 else w_x, n, used
 
 
-def push(
-    others: Tensor,
-    weight: Tensor,
-    linear: LinearMap,
-    unit: bool,
-    b: float,
-    max_out: int,
-    primal: tuple[Tensor, Tensor | None, Tensor | None, Tensor | None, Tensor | None],
-) -> Tensor:
-    """The linear map that the layer is at the primal, of which ``primal`` is all that the op returned, on others."""
-    out, choice, w_x, n, used = primal
+def push(others: Tensor, weight: Tensor, layer: Layer, primal: Primal) -> Tensor:
+    """The linear map that the layer is at the primal, on others."""
+    (out, choice, w_x, n, used), linear = primal, layer.linear
     v = linear(others, weight)
     if choice is not None:
-        v = over_lengths(v, lengths_of(weight) if unit else None)
-        v = maxout.take(v, choice.repeat(len(v) // len(choice), *[1] * (choice.ndim - 1)), max_out)
+        v = over_lengths(v, lengths_of(weight) if layer.unit else None)
+        v = maxout.take(v, choice.repeat(len(v) // len(choice), *[1] * (choice.ndim - 1)), layer.max_out)
     if n is None:
         return over_lengths(v, used)
     kept, n = (out if w_x is None else w_x).detach(), n.detach()
     if torch.is_grad_enabled() and v.requires_grad:  # the lengths are part of the map, but not of the held factor
-        factor = reference.factor_of_kept(kept, n, None if used is None else used.detach(), b, linear.delta)
+        factor = reference.factor_of_kept(kept, n, None if used is None else used.detach(), layer.b, linear.delta)
         return reference.apply_to_parts(v if used is None else over_lengths(v, lengths_of(weight)), factor)
-    return dispatch.epilogue(v, kept, n).apply_factor(v, kept, n, used, b, linear.delta)  # type: ignore[no-any-return]
+    return dispatch.epilogue(v, kept, n).apply_factor(v, kept, n, used, layer.b, linear.delta)  # type: ignore[no-any-return]
 
 
 class _Writes:
@@ -199,10 +192,11 @@ class _Writes:
 def _output_again(ctx: Any, backend: ModuleType) -> Tensor:
     """The output that the user has overwritten, at the price of one more linear map."""
     x, weight, lengths, _, n, choice = ctx.saved_tensors
-    w_x = ctx.linear(x, weight)
+    layer: Layer = ctx.layer
+    w_x = layer.linear(x, weight)
     if choice is not None:
-        w_x, lengths = maxout.take(over_lengths(w_x, lengths), choice, ctx.max_out), None
-    return backend.scale(w_x, n, lengths, ctx.b, ctx.linear.delta)  # type: ignore[no-any-return]
+        w_x, lengths = maxout.take(over_lengths(w_x, lengths), choice, layer.max_out), None
+    return backend.scale(w_x, n, lengths, layer.b, layer.linear.delta)  # type: ignore[no-any-return]
 
 
 def over_lengths(w_x: Tensor, lengths: Tensor | None) -> Tensor:
@@ -220,7 +214,7 @@ def _differentiable_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Ten
     with torch.enable_grad():
         # Views: where one of the two was computed from the other, no gradient may take that way a second time.
         x, weight = x.view_as(x), weight.view_as(weight)
-        out, *_ = compose(x, weight, ctx.linear, ctx.unit, None, ctx.b, ctx.max_out, ctx.held, choice)
+        out, *_ = compose(x, weight, ctx.layer, choice)
         wanted = [t for t, needed in zip((x, weight), ctx.needs_input_grad[:2], strict=True) if needed]
         found = iter(torch.autograd.grad(out, wanted, grad, create_graph=True))
     dx, dw = (next(found) if needed else None for needed in ctx.needs_input_grad[:2])

@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from bcos_kernels.ops.epilogue import reference
+
 CONVENTIONS = ("A", "B", "C")
 
 
@@ -29,8 +31,7 @@ def prepare(weight: Tensor, convention: str) -> tuple[Tensor, Tensor | None]:
 
 def lengths(weight: Tensor) -> Tensor:
     """``‖w‖`` of every row ``[rows]`` in the accumulation type; differentiable, with gradient 0 for a row of zeros."""
-    wide = weight.float() if weight.dtype in (torch.float16, torch.bfloat16) else weight
-    return torch.linalg.vector_norm(wide.flatten(1), dim=1)
+    return reference.row_norm(weight.flatten(1), 0.0)
 
 
 def rows_of(weight: Tensor) -> Tensor:

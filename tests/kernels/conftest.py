@@ -1,16 +1,18 @@
-"""A tiny net with every kind of held factor, and its W(x) written out by hand in float64."""
+"""Each backend forced; a tiny net with every kind of held factor, and its W(x) written out by hand in float64."""
 
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from bcos_kernels import native
 from bcos_kernels.modules.attention import MultiHeadAttention
 from bcos_kernels.modules.conv import BcosConv2d
 from bcos_kernels.modules.gates import GEGLU, SiLU
 from bcos_kernels.modules.linear import BcosLinear
 from bcos_kernels.modules.norms import GroupNorm, LayerNorm
 
+BACKENDS = ["reference", pytest.param("cpu", marks=pytest.mark.skipif(native.load() is None, reason="not built"))]
 N, L, TEXT = 2, 3, 5
 
 
@@ -98,6 +100,13 @@ class WrittenOut:
             v, w = basis.split([image.numel(), text.numel()])
             columns.append(self(v.view_as(image), w.view_as(text)).flatten())
         return output, torch.stack(columns, 1)
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request, monkeypatch):
+    """Every backend that runs float64 on this machine, forced."""
+    monkeypatch.setenv("BCOS_BACKEND", request.param)
+    return request.param
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,9 @@ from references.conv import slow
 from torch import nn
 from torch.nn import functional as F
 
-from bcos_kernels import BcosConv2d, explanation_mode, native, stacked
+from bcos_kernels import BcosConv2d, explanation_mode, stacked
 from bcos_kernels.functional import bcos_conv2d
 
-BACKENDS = ["reference", pytest.param("cpu", marks=pytest.mark.skipif(native.load() is None, reason="not built"))]
 EXPONENTS = [1, 1.5, 2, 2.5]
 # channels, outputs, (H, W), kernel, and the options of the layer
 GEOMETRIES = {
@@ -37,12 +36,6 @@ LAYOUTS = {
     "strided": lambda x: x.repeat_interleave(2, 3)[:, :, :, ::2],
     "transposed": lambda x: x.transpose(2, 3).contiguous().transpose(2, 3),
 }
-
-
-@pytest.fixture(params=BACKENDS)
-def backend(request, monkeypatch):
-    monkeypatch.setenv("BCOS_BACKEND", request.param)
-    return request.param
 
 
 def random(*shape, seed=0, dtype=torch.float64):

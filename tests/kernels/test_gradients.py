@@ -8,10 +8,9 @@ import torch
 from torch.autograd import forward_ad, gradcheck, gradgradcheck
 from torch.nn import functional as F
 
-from bcos_kernels import explanation_mode, native, stacked
+from bcos_kernels import explanation_mode, stacked
 from bcos_kernels.functional import bcos_conv2d, bcos_linear
 
-BACKENDS = ["reference", pytest.param("cpu", marks=pytest.mark.skipif(native.load() is None, reason="not built"))]
 EXPONENTS = [1, 1.5, 2, 2.5]
 # channels, outputs, (H, W), kernel, and the options of the layer
 GEOMETRIES = {
@@ -29,12 +28,6 @@ GEOMETRIES = {
     "replicate": (2, 2, (3, 4), (3, 3), {"padding": (2, 1), "padding_mode": "replicate"}),
     "circular": (2, 2, (3, 4), (3, 3), {"padding": 1, "padding_mode": "circular"}),
 }
-
-
-@pytest.fixture(params=BACKENDS)
-def backend(request, monkeypatch):
-    monkeypatch.setenv("BCOS_BACKEND", request.param)
-    return request.param
 
 
 def random(*shape, seed=0):

@@ -7,10 +7,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from bcos_kernels import BcosLinear, explanation_mode, native, stacked
+from bcos_kernels import BcosLinear, explanation_mode, stacked
 from bcos_kernels.functional import bcos_linear
 
-BACKENDS = ["reference", pytest.param("cpu", marks=pytest.mark.skipif(native.load() is None, reason="not built"))]
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 EXPONENTS = [1, 1.5, 2, 2.5]
 LAYOUTS = {
@@ -18,12 +17,6 @@ LAYOUTS = {
     "transposed": lambda x: x.transpose(-1, -2).contiguous().transpose(-1, -2),
     "strided": lambda x: x.repeat_interleave(3, -1)[..., ::3],
 }
-
-
-@pytest.fixture(params=BACKENDS)
-def backend(request, monkeypatch):
-    monkeypatch.setenv("BCOS_BACKEND", request.param)
-    return request.param
 
 
 def random(*shape, seed=0, dtype=torch.float64):

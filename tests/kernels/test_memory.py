@@ -4,16 +4,8 @@ import pytest
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from bcos_kernels import native, stacked
+from bcos_kernels import stacked
 from bcos_kernels.functional import bcos_conv2d, bcos_linear
-
-BACKENDS = ["reference", pytest.param("cpu", marks=pytest.mark.skipif(native.load() is None, reason="not built"))]
-
-
-@pytest.fixture(params=BACKENDS)
-def backend(request, monkeypatch):
-    monkeypatch.setenv("BCOS_BACKEND", request.param)
-    return request.param
 
 
 def random(*shape, seed=0, dtype=torch.float64):

@@ -27,8 +27,10 @@ def image_strides(y: Tensor) -> tuple[int, int, int, int]:
     return n, c, pixel[0], pixel[1]
 
 
-def windows(x: Tensor, kernel: Pair, stride: Pair, padding: Padding, dilation: Pair) -> Pair:
-    """Number of patches in each direction."""
+def windows(x: Tensor, kernel: Pair, stride: Pair, padding: Padding, dilation: Pair, groups: int) -> Pair:
+    """Number of patches in each direction of an image x; raises ValueError where there are none to speak of."""
+    check_dims("x", x, 4)
+    check_groups(x, groups)
     if min(*kernel, *stride, *dilation) < 1 or min(padding) < 0:
         raise ValueError(
             "kernel, stride and dilation must be at least 1 and padding at least 0, got "
@@ -65,6 +67,11 @@ def contiguous(name: str, factor: Tensor, shape: tuple[int, ...], like: Tensor) 
     if factor.shape != shape or factor.dtype != accumulator(like):
         raise ValueError(f"{name} must be {shape} {accumulator(like)}, got {tuple(factor.shape)} {factor.dtype}")
     return factor.contiguous()
+
+
+def per_unit(lengths: Tensor | None, y: Tensor) -> Tensor | None:
+    """Check the lengths that belong to the units of y, if any, and return them contiguous."""
+    return None if lengths is None else contiguous("lengths", lengths, (y.shape[1],), y)
 
 
 def check_dims(name: str, x: Tensor, dims: int) -> None:

@@ -14,7 +14,6 @@ from bcos_kernels import native
 from bcos_kernels.ops.epilogue.checks import (
     accumulator,
     check_dims,
-    check_groups,
     check_like,
     check_rows,
     check_target,
@@ -23,6 +22,7 @@ from bcos_kernels.ops.epilogue.checks import (
     image_strides,
     parts_of,
     per_pixel,
+    per_unit,
     windows,
 )
 from bcos_kernels.ops.epilogue.reference import Padding, Pair
@@ -62,9 +62,7 @@ def patch_norm(
     ``sqrt(sum of squares over the group's channels and the window + eps)``; pairs are (height, width), padding
     is zeros at (top, bottom, left, right).
     """
-    check_dims("x", x, 4)
-    check_groups(x, groups)
-    out = windows(x, kernel, stride, padding, dilation)
+    out = windows(x, kernel, stride, padding, dilation, groups)
     norms = x.new_empty((x.shape[0], groups, *out), dtype=accumulator(x))
     _kernels(x).patch_norm(
         _CODES[x.dtype], x.data_ptr(), x.shape, x.stride(), norms.data_ptr(),
@@ -79,24 +77,24 @@ def scale(w_x: Tensor, n: Tensor, lengths: Tensor | None, b: float, delta: float
     w_x: ``[N, O, P, Q]`` with n ``[N, g, P, Q]``, or ``[R, O]`` with ``[R]``; lengths: ``[O]`` or None; b = 2 takes
     delta as 0.
     """
-    n, groups = per_pixel("n", n, w_x)
+    (n, groups), lengths = per_pixel("n", n, w_x), per_unit(lengths, w_x)
     out = w_x if b == 2 else torch.empty_like(w_x)
     _kernels(w_x, n).scale(
         _CODES[w_x.dtype], out.data_ptr(), image_strides(out), w_x.data_ptr(), image_strides(w_x), image_shape(w_x),
-        n.data_ptr(), _address(lengths, w_x), groups, b, delta, torch.get_num_threads(),
+        n.data_ptr(), _address(lengths), groups, b, delta, torch.get_num_threads(),
     )  # fmt: skip
     return out
 
 
 def apply_factor(v: Tensor, kept: Tensor, n: Tensor, lengths: Tensor | None, b: float, delta: float) -> Tensor:
     """Return ``v / lengths`` times the factor of ``kept``, whose rows all parts of v ``[S * N, ...]`` share; like v."""
-    n, groups = per_pixel("n", n, kept)
+    (n, groups), lengths = per_pixel("n", n, kept), per_unit(lengths, kept)
     out, kernels = torch.empty_like(v), _kernels(v, kept, n)
     for i in range(parts_of(v, kept)):
         start = i * kept.shape[0]
         kernels.apply_factor(
             _CODES[v.dtype], out[start:].data_ptr(), image_strides(out), v[start:].data_ptr(), image_strides(v),
-            kept.data_ptr(), image_strides(kept), image_shape(kept), n.data_ptr(), _address(lengths, kept), groups,
+            kept.data_ptr(), image_strides(kept), image_shape(kept), n.data_ptr(), _address(lengths), groups,
             b, delta, torch.get_num_threads(),
         )  # fmt: skip
     return out
@@ -111,12 +109,12 @@ def scale_backward(
     ``grad_y = grad s (1 + (b-1) u/(u+delta)) / lengths`` and
     ``c = -(b-1) sum over the group (grad s y u/(u+delta)) / n^2``.
     """
-    n, groups = per_pixel("n", n, kept)
+    (n, groups), lengths = per_pixel("n", n, kept), per_unit(lengths, kept)
     check_like("grad", grad, kept)
     grad_y, c = torch.empty_like(kept), torch.empty_like(n)
     _kernels(grad, kept, n).scale_backward(
         _CODES[kept.dtype], grad_y.data_ptr(), image_strides(grad_y), grad.data_ptr(), image_strides(grad),
-        kept.data_ptr(), image_strides(kept), image_shape(kept), n.data_ptr(), _address(lengths, kept), c.data_ptr(),
+        kept.data_ptr(), image_strides(kept), image_shape(kept), n.data_ptr(), _address(lengths), c.data_ptr(),
         groups, b, delta, torch.get_num_threads(),
     )  # fmt: skip
     return grad_y, c
@@ -135,10 +133,8 @@ def spread(
     dx: Tensor, x: Tensor, c: Tensor, kernel: Pair, stride: Pair, padding: Padding, dilation: Pair, groups: int
 ) -> None:
     """Add to dx, in place, ``x`` times the coefficients c ``[N, groups, P, Q]`` of all patches that hold the pixel."""
-    check_dims("x", x, 4)
-    check_groups(x, groups)
+    out = windows(x, kernel, stride, padding, dilation, groups)
     check_target(dx, x)
-    out = windows(x, kernel, stride, padding, dilation)
     c = contiguous("c", c, (x.shape[0], groups, *out), x)
     _kernels(dx, x, c).spread(
         _CODES[x.dtype], dx.data_ptr(), dx.stride(), x.data_ptr(), x.stride(), x.shape, c.data_ptr(),
@@ -157,8 +153,8 @@ def spread_rows(dx: Tensor, x: Tensor, c: Tensor) -> None:
     )  # fmt: skip
 
 
-def _address(lengths: Tensor | None, y: Tensor) -> int:
-    return 0 if lengths is None else contiguous("lengths", lengths, (y.shape[1],), y).data_ptr()
+def _address(factor: Tensor | None) -> int:
+    return 0 if factor is None else factor.data_ptr()
 
 
 def _kernels(*tensors: Tensor):  # type: ignore[no-untyped-def]  # a module that mypy cannot see

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from bcos_kernels.ops.epilogue.checks import (
     check_dims,
-    check_groups,
     check_like,
     check_rows,
     check_target,
@@ -26,6 +25,7 @@ from bcos_kernels.ops.epilogue.checks import (
     image_strides,
     parts_of,
     per_pixel,
+    per_unit,
     windows,
 )
 from bcos_kernels.ops.epilogue.reference import Padding, Pair
@@ -66,9 +66,7 @@ def patch_norm(
     ``sqrt(sum of squares over the group's channels and the window + eps)``; pairs are (height, width), padding
     is zeros at (top, bottom, left, right).
     """
-    check_dims("x", x, 4)
-    check_groups(x, groups)
-    out = windows(x, kernel, stride, padding, dilation)
+    out = windows(x, kernel, stride, padding, dilation, groups)
     samples, _, height, width = x.shape
     norms = _per_pixel_of(x, samples, groups, *out)
     if kernel == (1, 1) and not any(padding):  # read only the pixels that are asked for
@@ -109,7 +107,7 @@ def _apply_factor(
     out: Tensor, v: Tensor, kept: Tensor, n: Tensor, lengths: Tensor | None, b: float, delta: float, from_output: bool
 ) -> None:
     n, groups = per_pixel("n", n, kept)
-    parts, kernels, lengths = parts_of(v, kept), _kernels(v, kept, n), _lengths(lengths, kept)
+    parts, kernels, lengths = parts_of(v, kept), _kernels(v, kept, n), per_unit(lengths, kept)
     samples, channels, height, width = image_shape(kept)
     if out.numel() == 0:
         return
@@ -136,7 +134,7 @@ def scale_backward(
     n, groups = per_pixel("n", n, kept)
     check_like("grad", grad, kept)
     grad_y, c, kernels = torch.empty_like(kept), torch.empty_like(n), _kernels(grad, kept, n)
-    lengths = _lengths(lengths, kept)
+    lengths = per_unit(lengths, kept)
     samples, channels, height, width = image_shape(kept)
     if c.numel() == 0:
         return grad_y, c
@@ -167,10 +165,8 @@ def spread(
     dx: Tensor, x: Tensor, c: Tensor, kernel: Pair, stride: Pair, padding: Padding, dilation: Pair, groups: int
 ) -> None:
     """Add to dx, in place, ``x`` times the coefficients c ``[N, groups, P, Q]`` of all patches that hold the pixel."""
-    check_dims("x", x, 4)
-    check_groups(x, groups)
+    out = windows(x, kernel, stride, padding, dilation, groups)
     check_target(dx, x)
-    out = windows(x, kernel, stride, padding, dilation)
     c = contiguous("c", c, (x.shape[0], groups, *out), x)
     _spread(dx, x, c, kernel, stride, padding, dilation, groups, out)
 
@@ -214,10 +210,6 @@ def _square_sums(
             sums, x, channels // groups, pixels, width, groups, *place, eps,
             FINISH=finish, FLAT=_flat(height, width, [place]), BLOCK_P=block_p, BLOCK_C=block_c,
         )  # fmt: skip
-
-
-def _lengths(lengths: Tensor | None, y: Tensor) -> Tensor | None:
-    return None if lengths is None else contiguous("lengths", lengths, (y.shape[1],), y)
 
 
 def _kernels(*tensors: Tensor) -> ModuleType:
