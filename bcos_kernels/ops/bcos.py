@@ -16,7 +16,7 @@ from torch.autograd import forward_ad
 
 from bcos_kernels import dispatch
 from bcos_kernels.ops import maxout
-from bcos_kernels.ops.epilogue import reference
+from bcos_kernels.ops.epilogue import operators, reference
 from bcos_kernels.ops.weights import lengths as lengths_of
 from bcos_kernels.ops.weights import rows_of
 
@@ -64,6 +64,41 @@ Primal = tuple[Tensor, Tensor | None, Tensor | None, Tensor | None, Tensor | Non
 """``out, choice, w_x or None, n or None, lengths or None``: what tells the linear map that a layer is at an input."""
 
 
+def transform(x: Tensor, weight: Tensor, layer: Layer, extras: bool) -> Primal:
+    """The layer on x, by kernels where they can run; without ``extras`` only the output is sure to be there."""
+    if layer.b == 1 or dispatch.transforms() is not None:  # nothing to scale, or torch sees through its own operations
+        return compose(x, weight, layer)
+    if extras and torch.compiler.is_compiling():  # which takes no operation that returns None
+        return compose(x, weight, layer)
+    if forward_ad._current_level >= 0:
+        found = DualBcosOp.apply(x, weight, layer, extras)  # type: ignore[no-untyped-call]
+    elif torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
+        found = BcosOp.apply(x, weight, layer, extras)  # type: ignore[no-untyped-call]
+    else:
+        out, choice, w_x, n, lengths = _run(x, weight, layer)
+        return out, choice, None if layer.b == 2 else w_x, n, lengths if choice is None else None
+    return found if extras else (found, None, None, None, None)
+
+
+def _run(x: Tensor, weight: Tensor, layer: Layer) -> tuple[Tensor, Tensor | None, Tensor, Tensor, Tensor | None]:
+    """``out, choice, w_x, n, lengths`` by the kernels; for b = 2 out takes the memory of w_x."""
+    linear, unit, steer, b, max_out, _ = layer
+    w_x, choice = linear(x, weight), None
+    backend = _epilogue(x, weight, w_x)
+    lengths = used = backend.row_norm(rows_of(weight), 0.0) if unit else None
+    if max_out > 1:
+        y = over_lengths(w_x, lengths)
+        choice = maxout.choose(y, steer, max_out)
+        w_x, used = maxout.take(y, choice, max_out).data, None  # .data: an output that is a view is read-only
+    n = linear.norm(backend, x)
+    return backend.scale(w_x, n, used, b, linear.delta), choice, w_x, n, lengths
+
+
+def _epilogue(*tensors: Tensor) -> ModuleType:
+    """Kernels for these tensors; as operators, which pick their own, where torch.compile writes down what runs."""
+    return operators if torch.compiler.is_compiling() else dispatch.epilogue(*tensors)
+
+
 class BcosOp(torch.autograd.Function):
     """``out`` of x and weight ``[O * M, ...]``, or with ``extras`` a :data:`Primal`.
 
@@ -74,25 +109,17 @@ class BcosOp(torch.autograd.Function):
     def forward(  # with ctx: torch binds the arguments of a separate setup_context at 50 µs a call
         ctx: Any, x: Tensor, weight: Tensor, layer: Layer, extras: bool
     ) -> Any:
-        linear, unit, steer, b, max_out, _ = layer
-        w_x, choice = linear(x, weight), None
-        backend = dispatch.epilogue(x, w_x)
-        lengths = used = backend.row_norm(rows_of(weight), 0.0) if unit else None
-        if max_out > 1:
-            y = over_lengths(w_x, lengths)
-            choice = maxout.choose(y, steer, max_out)
-            w_x, used = maxout.take(y, choice, max_out).data, None  # .data: an output that is a view is read-only
-        n = linear.norm(backend, x)
-        out = backend.scale(w_x, n, used, b, linear.delta)
-        kept = out.data if b == 2 else w_x  # .data: what users do to the output in place is noticed below
+        out, choice, w_x, n, lengths = _run(x, weight, layer)
+        traced = torch.compiler.is_compiling()
+        kept = w_x
+        if layer.b == 2:  # .data: what users do to the output in place is noticed; in a graph a copy costs nothing
+            kept = out.clone() if traced else out.data
         ctx.layer, ctx.extras = layer, extras
-        ctx.writes = None if b != 2 or out.is_inference() else _Writes(out)
+        ctx.writes = None if layer.b != 2 or traced or out.is_inference() else _Writes(out)
         ctx.save_for_backward(x, weight, lengths, kept, n, choice)
-        if forward_ad._current_level >= 0:  # else the node would keep them after the backward has freed its own
-            ctx.save_for_forward(x, weight, lengths, kept, n, choice)
         if not extras:
             return out
-        rest = choice, None if b == 2 else w_x, n, used
+        rest = choice, None if layer.b == 2 else w_x, n, lengths if choice is None else None
         ctx.mark_non_differentiable(*[t for t in rest if t is not None])
         return out, *rest
 
@@ -105,7 +132,7 @@ class BcosOp(torch.autograd.Function):
         layer: Layer = ctx.layer
         linear, b = layer.linear, layer.b
         used = None if choice is not None else lengths
-        backend, c = dispatch.epilogue(grad, x, kept), None
+        backend, c = _epilogue(grad, x, kept), None
         if ctx.writes is not None and ctx.writes.happened():
             kept = _output_again(ctx, backend)
         if layer.held:
@@ -121,6 +148,18 @@ class BcosOp(torch.autograd.Function):
             one_order = dw.stride() == weight.stride() and rows_of(weight).is_contiguous()
             (backend if one_order else reference).project_rows(dw, weight, lengths)
         return dx, dw, None, None
+
+
+class DualBcosOp(BcosOp):
+    """The same with tangents: apart, because torch.compile refuses an operation that has any."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, layer: Layer, extras: bool) -> Any:
+        found = BcosOp.forward(ctx, x, weight, layer, extras)
+        ctx.save_for_forward(
+            *ctx.to_save
+        )  # not in BcosOp: the node would keep them after its backward has freed its own
+        return found
 
     @staticmethod
     def jvp(ctx: Any, x_t: Tensor | None, weight_t: Tensor | None, *unused: Any) -> Any:
@@ -174,7 +213,7 @@ def push(others: Tensor, weight: Tensor, layer: Layer, primal: Primal) -> Tensor
     if torch.is_grad_enabled() and v.requires_grad:  # the lengths are part of the map, but not of the held factor
         factor = reference.factor_of_kept(kept, n, None if used is None else used.detach(), layer.b, linear.delta)
         return reference.apply_to_parts(v if used is None else over_lengths(v, lengths_of(weight)), factor)
-    return dispatch.epilogue(v, kept, n).apply_factor(v, kept, n, used, layer.b, linear.delta)  # type: ignore[no-any-return]
+    return _epilogue(v, kept, n).apply_factor(v, kept, n, used, layer.b, linear.delta)  # type: ignore[no-any-return]
 
 
 class _Writes:

@@ -39,3 +39,6 @@ def _norm_slope(n: Tensor) -> Tensor:
     """``n / ‖x‖``: what d(‖x‖ + ε) = x·dx / ‖x‖ has more than x·dx / n; 0 at x = 0."""
     length = n - EPS
     return torch.where(length > 0, n / length, torch.zeros_like(n))
+
+
+MATRIX_PRODUCT = MatrixProduct()
