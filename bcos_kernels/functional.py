@@ -7,10 +7,11 @@ from torch import Tensor
 
 from bcos_kernels.mode import is_explaining, primal, slices
 from bcos_kernels.ops import maxout
-from bcos_kernels.ops.bcos import Layer, LinearMap, push, transform
+from bcos_kernels.ops.bcos import push, transform
 from bcos_kernels.ops.bcos_conv2d.geometry import Geometry, pad, resolve
 from bcos_kernels.ops.bcos_conv2d.op import Convolution
 from bcos_kernels.ops.bcos_linear.op import MATRIX_PRODUCT
+from bcos_kernels.ops.layer import Layer, LinearMap
 from bcos_kernels.ops.weights import CONVENTIONS, lengths, prepare
 
 
@@ -87,7 +88,7 @@ def _transform(x: Tensor, weight: Tensor, linear: LinearMap, b: float, max_out: 
         weight, unit = prepare(weight, "A")[0], False
     layer = Layer(linear, unit, None if gain is None else gain.detach(), b, max_out, is_explaining())
     extras = stack or (gain is not None and max_out > 1)
-    whole = transform(first, weight, layer, extras)
+    whole = transform(first, weight, None, layer, extras)
     out, choice, *_ = whole
     if stack:
         out = torch.cat([out, push(x[len(first) :], weight, layer, whole)])

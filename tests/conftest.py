@@ -12,3 +12,4 @@ torch.set_num_threads(min(2, torch.get_num_threads()))
 if importlib.util.find_spec("triton") is not None and not torch.cuda.is_available():
     with patch.dict(os.environ, TRITON_INTERPRET="1"):
         importlib.import_module("bcos_kernels.ops.epilogue.triton_kernels")
+        importlib.import_module("bcos_kernels.ops.dense.triton_kernels")

@@ -64,8 +64,8 @@ def patch_norm(
     _square_sums(sums, x, groups, eps, "none")
     if norms.numel():
         block = _power_of_2(out[0] * out[1], 256)
-        with _on(x):
-            _kernels().box_norm_kernel[(samples * groups * _ceil(out[0] * out[1], block),)](
+        with on(x):
+            _kernels().box_norm_kernel[(samples * groups * ceil(out[0] * out[1], block),)](
                 norms, sums, height, width, *out, padding[0], padding[2], eps,
                 *kernel, *stride, *dilation, BLOCK_P=block,
             )  # fmt: skip
@@ -101,11 +101,11 @@ def _apply_factor(
     pixels, flat = height * width, _flat(height, width, places)
     block_p, block_c = blocks(pixels, channels, places)
     hops = [kept.shape[0] * t.stride(0) for t in (out, v)]
-    with _on(kept):
-        kernels.apply_factor_kernel[(samples * _ceil(pixels, block_p), _ceil(channels, block_c))](
+    with on(kept):
+        kernels.apply_factor_kernel[(samples * ceil(pixels, block_p), ceil(channels, block_c))](
             out, v, kept, n, lengths, parts, channels, channels // groups, pixels, width, groups,
-            hops[0], *places[0], hops[1], *places[1], *places[2], *_exponent(b, delta),
-            POWER=_power(b), FROM_OUTPUT=from_output, UNIT=lengths is not None, GROUPED=groups > 1, FLAT=flat,
+            hops[0], *places[0], hops[1], *places[1], *places[2], *exponent(b, delta),
+            POWER=power(b), FROM_OUTPUT=from_output, UNIT=lengths is not None, GROUPED=groups > 1, FLAT=flat,
             BLOCK_P=block_p, BLOCK_C=block_c,
         )  # fmt: skip
 
@@ -125,11 +125,11 @@ def scale_backward(
     places = [image_strides(t) for t in (grad_y, grad, kept)]
     pixels, flat = height * width, _flat(height, width, places)
     block_p, block_c = blocks(pixels, channels // groups, places, TILE // 2)
-    with _on(kept):
-        kernels.scale_backward_kernel[(samples * _ceil(pixels, block_p), groups)](
+    with on(kept):
+        kernels.scale_backward_kernel[(samples * ceil(pixels, block_p), groups)](
             grad_y, c, grad, kept, n, lengths, channels // groups, pixels, width, groups,
-            *places[0], *places[1], *places[2], *_exponent(b, delta),
-            POWER=_power(b), FROM_OUTPUT=b == 2, UNIT=lengths is not None, FLAT=flat, BLOCK_P=block_p, BLOCK_C=block_c,
+            *places[0], *places[1], *places[2], *exponent(b, delta),
+            POWER=power(b), FROM_OUTPUT=b == 2, UNIT=lengths is not None, FLAT=flat, BLOCK_P=block_p, BLOCK_C=block_c,
         )  # fmt: skip
     return grad_y, c
 
@@ -138,7 +138,7 @@ def project_rows(grad: Tensor, weight: Tensor, lengths: Tensor) -> None:
     """Take from each row of grad, in place, what points along the weight; both ``[O, ...]`` in one memory format."""
     if grad.numel():
         columns = grad.numel() // grad.shape[0]
-        with _on(grad):
+        with on(grad):
             _kernels().project_rows_kernel[(len(grad),)](
                 grad, weight, lengths, columns, BLOCK=_power_of_2(columns, 1024)
             )  # fmt: skip
@@ -165,8 +165,8 @@ def _spread(
     samples, channels, height, width = image_shape(x)
     places = [image_strides(t) for t in (dx, x)]
     block_p, block_c = blocks(height * width, channels // groups, places)
-    with _on(x):
-        _kernels().spread_kernel[(samples * _ceil(height * width, block_p), groups)](
+    with on(x):
+        _kernels().spread_kernel[(samples * ceil(height * width, block_p), groups)](
             dx, x, c, channels // groups, height, width, groups, *out, padding[0], padding[2], *places[0], *places[1],
             *kernel, *stride, *dilation, FLAT=_flat(height, width, places), BLOCK_P=block_p, BLOCK_C=block_c,
         )  # fmt: skip
@@ -178,8 +178,8 @@ def _square_sums(sums: Tensor, x: Tensor, groups: int, eps: float, finish: str) 
     (samples, channels, height, width), place = image_shape(x), image_strides(x)
     pixels = height * width
     block_p, block_c = blocks(pixels, channels // groups, [place])
-    with _on(x):
-        _kernels().square_sums_kernel[(samples * _ceil(pixels, block_p), groups)](
+    with on(x):
+        _kernels().square_sums_kernel[(samples * ceil(pixels, block_p), groups)](
             sums, x, channels // groups, pixels, width, groups, *place, eps,
             FINISH=finish, FLAT=_flat(height, width, [place]), BLOCK_P=block_p, BLOCK_C=block_c,
         )  # fmt: skip
@@ -202,7 +202,7 @@ def _interpreted() -> bool:
     return bool(triton.knobs.runtime.interpret)
 
 
-def _on(x: Tensor) -> AbstractContextManager[Any]:
+def on(x: Tensor) -> AbstractContextManager[Any]:
     """Triton launches on the current device, which need not be that of x."""
     return torch.cuda.device(x.device) if x.is_cuda else nullcontext()
 
@@ -211,11 +211,13 @@ def _per_pixel_of(x: Tensor, *shape: int) -> Tensor:
     return x.new_empty(shape, dtype=torch.float32)
 
 
-def _exponent(b: float, delta: float) -> tuple[float, float]:
+def exponent(b: float, delta: float) -> tuple[float, float]:
+    """What the kernels raise to which power: ``|cos| + delta`` to ``b - 1``."""
     return float(b - 1), 0.0 if b == 2 else delta
 
 
-def _power(b: float) -> str:
+def power(b: float) -> str:
+    """How the kernels raise to that power."""
     if not b > 1:
         raise ValueError(f"the Triton kernels take b above 1, got {b}")
     return {2.0: "one", 1.5: "half"}.get(float(b), "any")
@@ -242,5 +244,6 @@ def _power_of_2(count: int, most: int) -> int:
     return min(1 << max(0, count - 1).bit_length(), most)
 
 
-def _ceil(count: int, block: int) -> int:
+def ceil(count: int, block: int) -> int:
+    """How many blocks hold count."""
     return -(-count // block)
