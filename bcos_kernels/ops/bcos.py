@@ -24,9 +24,10 @@ def transform(x: Tensor, weight: Tensor, norm: Tensor | None, layer: Layer, extr
         return compose(x, weight, norm, layer)
     if extras and torch.compiler.is_compiling():  # which takes no operation that returns None
         return compose(x, weight, norm, layer)
+    learns = x.requires_grad or weight.requires_grad or (norm is not None and norm.requires_grad)
     if forward_ad._current_level >= 0:
         found = DualBcosOp.apply(x, weight, norm, layer, extras)  # type: ignore[no-untyped-call]
-    elif torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
+    elif learns and torch.is_grad_enabled():
         found = BcosOp.apply(x, weight, norm, layer, extras)  # type: ignore[no-untyped-call]
     else:
         out, choice, w_x, n, lengths = passes.forward(x, weight, norm, layer)

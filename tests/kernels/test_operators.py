@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch.autograd import gradcheck
+from torch.autograd import gradcheck, gradgradcheck
 from torch.library import opcheck
 
 from bcos_kernels import explanation_mode, stacked
@@ -58,6 +58,7 @@ def test_gradients(name, arguments, backend):
     operator, arguments = getattr(ops, name), fresh(arguments, requires_grad=True)
     opcheck(operator, arguments)
     assert gradcheck(operator, arguments)
+    assert gradgradcheck(operator, arguments, fast_mode=True)
 
 
 @pytest.mark.parametrize(("name", "arguments"), [c for c in CALLS if c[0] == "apply_factor"])

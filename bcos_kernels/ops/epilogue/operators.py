@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from bcos_kernels import dispatch
+from bcos_kernels.ops.epilogue import reference
 from bcos_kernels.ops.epilogue.checks import (
     check_dims,
     check_factor,
@@ -188,35 +189,28 @@ _spread = register(f"spread(Tensor(a!) dx, Tensor x, Tensor c, {_WINDOW}) -> ()"
 _spread_rows = register("spread_rows(Tensor(a!) dx, Tensor x, Tensor c) -> ()", _run_spread_rows, _nothing)
 
 
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    """Keep the tensors among the inputs, None included, and the output; the rest as it is."""
-    tensors = [i for i in inputs if i is None or isinstance(i, Tensor)]
-    ctx.save_for_backward(*tensors, output)
-    ctx.rest = inputs[len(tensors) :]
-
-
-def _row_norm_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    (x, norms), (eps,) = ctx.saved_tensors, ctx.rest
+def _row_norm_backward(inputs: list[Any], norms: Tensor, grad: Tensor) -> tuple[Tensor | None, ...]:
+    x, eps = inputs
     dx, length = torch.zeros_like(x), norms - eps
     spread_rows(dx, x, torch.where(length > 0, grad / length, 0))
     return dx, None
 
 
-def _patch_norm_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    (x, norms), (*window, groups, _) = ctx.saved_tensors, ctx.rest
+def _patch_norm_backward(inputs: list[Any], norms: Tensor, grad: Tensor) -> tuple[Tensor | None, ...]:
+    x, *window, groups, _ = inputs
     dx = torch.zeros_like(x)
     spread(dx, x, torch.where(norms > 0, grad / norms, 0), *_window(*window), groups)
     return dx, *[None] * 6
 
 
-def _scale_gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    (w_x, n, lengths, out), (b, delta) = ctx.saved_tensors, ctx.rest
+def _scale_gradients(inputs: list[Any], out: Tensor, grad: Tensor) -> tuple[Tensor | None, ...]:
+    w_x, n, lengths, b, delta = inputs
     grad_w_x, c = scale_backward(grad, out if b == 2 else w_x, n, lengths, b, delta)
     return grad_w_x, c * n, _of_lengths(grad_w_x, w_x, lengths), None, None
 
 
-def _apply_factor_gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    (_, kept, n, lengths, out), (b, delta) = ctx.saved_tensors, ctx.rest
+def _apply_factor_gradients(inputs: list[Any], out: Tensor, grad: Tensor) -> tuple[Tensor | None, ...]:
+    _, kept, n, lengths, b, delta = inputs
     grad_v = apply_factor(grad, kept, n, lengths, b, delta)
     return grad_v, None, None, _of_lengths(grad, out, lengths), None, None
 
@@ -229,7 +223,14 @@ def _of_lengths(grad: Tensor, y: Tensor, lengths: Tensor | None) -> Tensor | Non
     return torch.where(lengths == 0, 0, -total / lengths)
 
 
-differentiate(_row_norm, _row_norm_backward, _keep)
-differentiate(_patch_norm, _patch_norm_backward, _keep)
-differentiate(_scale, _scale_gradients, _keep)
-differentiate(_apply_factor, _apply_factor_gradients, _keep)
+def _held_factor(v: Tensor, kept: Tensor, n: Tensor, lengths: Tensor | None, b: float, delta: float) -> Tensor:
+    """What ``apply_factor`` is to autograd: linear in v, over the lengths, times a constant."""
+    with torch.no_grad():
+        s = reference.factor_of_kept(kept, n, lengths, b, delta)
+    return reference.apply_to_parts(v, s * reference.gains(lengths, kept))
+
+
+differentiate(_row_norm, _row_norm_backward, reference.row_norm)
+differentiate(_patch_norm, _patch_norm_backward, reference.patch_norm)
+differentiate(_scale, _scale_gradients, reference.scale)
+differentiate(_apply_factor, _apply_factor_gradients, _held_factor)
