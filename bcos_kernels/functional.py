@@ -111,8 +111,8 @@ def patch_norm(
 ) -> Tensor:
     """The norms of patches, as :func:`bcos_conv2d` takes them: x ``[N, C, H, W]`` -> ``[N, groups, P, Q]``.
 
-    In fp32 at least. Layers with one kernel size, stride, padding, dilation and number of groups that read the same x can share it; its
-    gradient is then spread over x once for all of them. x may lack N. Raises ValueError.
+    In fp32 at least. Layers with one kernel size, stride, padding, dilation and number of groups that read the same x
+    can share it; its gradient is then spread over x once for all of them. x may lack N. Raises ValueError.
     """
     if not x.is_floating_point() or x.ndim not in (3, 4):
         raise ValueError(f"expected floating x [N, C, H, W] or [C, H, W], got {list(x.shape)} {x.dtype}")

@@ -46,8 +46,7 @@ class BcosOp(torch.autograd.Function):
         if ctx.writes is not None and ctx.writes.happened():  # the output again, at the price of one more linear map
             norm = saved.n if ctx.norm_given else None
             saved = saved._replace(kept=passes.forward(saved.x, saved.weight, norm, ctx.layer)[0])
-        needed = ctx.needs_input_grad[:2]
-        return *passes.backward(saved, grad, ctx.layer, needed, ctx.norm_given), None, None
+        return *passes.backward(saved, grad, ctx.layer, _needed(ctx), ctx.norm_given), None, None
 
 
 class DualBcosOp(BcosOp):
@@ -79,6 +78,25 @@ class DualBcosOp(BcosOp):
             n_t = None if x_t is None or held else linear.norm_jvp(x, x_t, n)
         out_t = reference.scale_jvp(y_t, n_t, y, n, b, linear.delta, held).to(kept.dtype)
         return (out_t, None, None, None, None) if ctx.extras else out_t
+
+
+def _needed(ctx: Any) -> tuple[bool, bool]:
+    """Whether this backward pass asks for the gradients of x and of the weight.
+
+    ``needs_input_grad`` alone is about the forward pass: of an explanation, which asks for inputs only, it would say
+    that every weight needs one, and double the price.
+    """
+    x, weight = ctx.needs_input_grad[:2]
+    if torch.compiler.is_compiling() or not (x and weight):
+        return x, weight
+    return _reached(ctx.next_functions[0][0]), _reached(ctx.next_functions[1][0])
+
+
+def _reached(node: Any) -> bool:
+    try:
+        return torch._C._will_engine_execute_node(node)
+    except RuntimeError:  # for a leaf that is itself asked for
+        return True
 
 
 class _Writes:

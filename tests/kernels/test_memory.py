@@ -1,11 +1,14 @@
 """What a layer keeps for its backward pass, and what happens when that is written to."""
 
+import itertools
+
 import pytest
 import torch
 from torch.utils.checkpoint import checkpoint
 
 from bcos_kernels import stacked
 from bcos_kernels.functional import bcos_conv2d, bcos_linear
+from bcos_kernels.ops import passes
 
 
 def random(*shape, seed=0, dtype=torch.float64):
@@ -100,3 +103,36 @@ def test_inference_mode_gives_the_same_bits(name, max_out, backend):
         assert torch.equal(layer(x, weight, max_out=max_out), expected)
         with stacked(2):
             assert torch.equal(layer(torch.cat([x, x]), weight, max_out=max_out)[: len(expected)], expected)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_gradients_that_nobody_asks_for_are_not_computed(name, monkeypatch, backend):
+    """Of an explanation, which asks for inputs only, the weights' would double the price."""
+    layer, x_shape, weight_shape = LAYERS[name]
+    asked = []
+
+    def recorded(saved, grad, layer, needed, norm_given):
+        asked.append(needed)
+        return original(saved, grad, layer, needed, norm_given)
+
+    original = passes.backward
+    monkeypatch.setattr(passes, "backward", recorded)
+    leaf, weight = random(*x_shape), random(*weight_shape, seed=1)
+
+    def run():
+        asked.clear()
+        hidden = leaf * 2
+        return hidden, layer(hidden, weight).sum()
+
+    for of_hidden, of_leaf, of_weight in itertools.product((False, True), repeat=3):
+        hidden, total = run()
+        wanted = [t for t, want in ((hidden, of_hidden), (leaf, of_leaf), (weight, of_weight)) if want]
+        if wanted:
+            torch.autograd.grad(total, wanted)
+            assert asked == [(of_hidden or of_leaf, of_weight)]
+    hidden, total = run()
+    total.backward()
+    assert asked == [(True, True)]
+    direct = layer(leaf, weight).sum()
+    torch.autograd.grad(direct, leaf)
+    assert asked[-1] == (True, False)
