@@ -72,7 +72,7 @@ def show_report(rows: list[Row], caption: str) -> None:
 def caption_of(results: dict[str, Any]) -> str:
     """Where, in which type and with which versions."""
     machine = results["machine"]
-    threads = f", {machine['threads']} threads" if results["device"] == "cpu" else ""
+    threads = f", {machine['threads']} thread(s)" if results["device"] == "cpu" else ""
     return f"{machine['device']}{threads}, {results['dtype']}, torch {machine['torch']}, commit {machine['commit']}"
 
 

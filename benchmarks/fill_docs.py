@@ -86,7 +86,7 @@ def layers(result: dict[str, Any]) -> str:
     """What a report sums up to: a line a network and pass, then a line a pass."""
     machine, rows = result["machine"], result["rows"]
     shapes = len({(row["network"], row["layer"]) for row in rows})
-    threads = f", {machine['threads']} threads" if result["device"] == "cpu" else ""
+    threads = f", {machine['threads']} thread(s)" if result["device"] == "cpu" else ""
     return "\n\n".join([
         f"{shapes} shapes on {machine['device']}{threads}, {result['dtype']}, torch {machine['torch']}.",
         "All layers of a network, each shape as often as the network has it:",

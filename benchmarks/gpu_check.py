@@ -26,7 +26,7 @@ def stages(folder: Path) -> dict[str, tuple[list[str], int]]:
     return {
         "build": ([python, "setup.py", "build_ext", "--inplace"], 100),
         "self-check": ([python, "-m", "bcos_kernels"], 40),
-        "tests": ([python, "-m", "pytest", "-q", "-x", "tests/kernels", "tests/gpu"], 150),
+        "tests": ([python, "-m", "pytest", "-q", "-x", "tests/kernels", "tests/gpu", "tests/benchmarks"], 150),
         "layers bf16": (layers(folder, "bfloat16"), 100),
         "layers fp32": (layers(folder, "float32"), 100),
         "training": ([python, "benchmarks/training_rate.py", "--out", str(folder / "gpu_training_rate.json")], 100),

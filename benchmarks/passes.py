@@ -121,6 +121,6 @@ def passes_for(layer: Layer) -> Iterator[str]:
 
 
 def flat(outcome: Any) -> Tensor:
-    """All numbers that a call gave, on the CPU, so that peers can be compared whatever they return."""
+    """All numbers that a call gave, so that peers can be compared whatever they return."""
     parts = [outcome] if isinstance(outcome, Tensor) else outcome
-    return torch.cat([part.detach().flatten().float().cpu() for part in parts])
+    return torch.cat([part.detach().flatten().float() for part in parts])

@@ -42,7 +42,7 @@ def draw(rows: list[Row], caption: str, path: Path) -> None:
     axes[0][0].set_yticks(range(len(shapes)), [f"{network}  {layer}" for network, layer in shapes], fontsize=7)
     axes[0][0].set_ylim(len(shapes) - 0.4, -0.6)
     handles, labels = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=len(handles), frameon=False)
+    figure.legend(handles[::-1], labels[::-1], loc="outside upper center", ncols=len(handles), frameon=False)
     figure.supxlabel(f"time or memory ÷ that of the plain layer (log; 1 = the same price) — {caption}", fontsize=9)
     write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=110))
     plt.close(figure)
@@ -61,8 +61,8 @@ def _panel(axis: Axes, name: str, rows: list[Row], shapes: list[tuple[str, str]]
             markersize=5 if own else 4, markerfacecolor=colour if own else "none", zorder=3 if own else 2,
         )  # fmt: skip
         if own:
-            ends = [[row["peers"][peer][f"ratio_{end}"] for _, _, row in known] for end in ("low", "high")]
-            axis.hlines([y for _, y, _ in known], *ends, color=colour, linewidth=1.2, zorder=1)
+            lows, highs = ([row["peers"][peer][f"ratio_{end}"] for _, _, row in known] for end in ("low", "high"))
+            axis.hlines([y for _, y, _ in known], lows, highs, color=colour, linewidth=1.2, zorder=1)
     axis.axvline(1, color="black", linewidth=1)
     networks = [network for network, _ in shapes]
     for at in range(1, len(shapes)):

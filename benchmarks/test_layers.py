@@ -19,8 +19,9 @@ pytest.importorskip("pytest_benchmark", reason="pip install '.[bench]'")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 LARGEST = 500_000_000
 """Multiplications of one forward pass beyond which a shape is left to the report: here every round counts."""
+PLAIN_LETTERS = str.maketrans({" ": "-", "→": "-", "×": "x", "²": None, ",": None})
 CASES = [
-    pytest.param(layer, name, id=f"{layer.network}-{layer.label}-{name}".replace(" ", "-"))
+    pytest.param(layer, name, id=f"{layer.network} {layer.label} {name}".translate(PLAIN_LETTERS))
     for layer in layers("cpu", quick=True)
     for name in passes_for(layer)
     if layer.multiply_adds <= LARGEST

@@ -84,7 +84,7 @@ def clock_for(device: str, host: bool) -> Clock:
 
 
 def calls_per_sample(clock: Clock, call: Call, sets: int, about_s: float) -> int:
-    """How many calls make a sample long enough, where one takes ``about_s`` until everything is done."""
+    """How many calls make a sample long enough, where one takes at least ``about_s``."""
     if about_s >= 10 * clock.sample_s:
         return 1
     once = max(clock(call, sets, min(5, clock.most_calls)), 1e-9)
@@ -97,7 +97,8 @@ def interleave(
 ) -> dict[str, list[float]]:  # fmt: skip
     """Seconds per call of every peer, one sample each a round, the first of a round taking turns.
 
-    Rounds go on until ``end`` on the clock ``now``, within ``ROUNDS``. The calls are warm; about_s: what one took.
+    Rounds go on until ``end`` on the clock ``now``, within ``ROUNDS``. The calls are warm; about_s: what one takes at
+    least.
     """
     inner = {name: calls_per_sample(clock, call, sets, about_s[name]) for name, call in calls.items()}
     times: dict[str, list[float]] = {name: [] for name in calls}
