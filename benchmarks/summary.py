@@ -8,6 +8,7 @@ from statistics import median
 from typing import Any
 
 PLAIN, OURS = "plain", "bcos_kernels"
+ORDER = (PLAIN, OURS, "bcos", "compiled", "eager")
 Row = dict[str, Any]
 
 
@@ -56,8 +57,9 @@ def ratio(row: Row, peer: str) -> float | None:
 
 
 def peers_of(rows: list[Row]) -> list[str]:
-    """Every peer of the table but the plain layer, in the order of the first row that has it."""
-    return list(dict.fromkeys(name for row in rows for name in row["peers"] if name != PLAIN))
+    """Every peer of the table but the plain layer, in ``ORDER``, which a file does not keep; others behind."""
+    found = {name for row in rows for name in row["peers"]} - {PLAIN}
+    return sorted(found, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
 
 
 def passes_of(rows: list[Row]) -> list[str]:

@@ -1,10 +1,21 @@
 """Statistics and tables from numbers that are known."""
 
+import json
 import math
 
 import pytest
 
-from benchmarks.summary import against_plain, by_network, by_pass, geometric_mean, quantile, ratio, reasons, table
+from benchmarks.summary import (
+    against_plain,
+    by_network,
+    by_pass,
+    geometric_mean,
+    peers_of,
+    quantile,
+    ratio,
+    reasons,
+    table,
+)
 
 
 def row(network, layer, count, name, **values):
@@ -60,6 +71,12 @@ def test_the_table_has_a_line_a_shape_and_pass():
     assert cells[0] == ["net", "a", "3", "forward", "1 ms", "2.00", "8.00", "2.00–2.00"]
     assert cells[1][4:] == ["10 ms", "0.50", "-", "0.50–0.50"]
     assert cells[3][4:] == ["-", "-", "-", "-"]
+
+
+def test_a_table_is_the_same_from_a_file():
+    from_file = json.loads(json.dumps(ROWS, sort_keys=True))
+    assert table(from_file) == table(ROWS) and by_pass(from_file) == by_pass(ROWS)
+    assert peers_of([row("n", "l", 1, "p", zebra=1.0, plain=1.0, eager=1.0, ant=1.0)]) == ["eager", "ant", "zebra"]
 
 
 def test_passes_are_summed_up_by_what_was_measured():
