@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from summary import by_network, by_pass
+
 from bcos_diffusion.files import write_atomically
 
 ROOT = Path(__file__).parent.parent
@@ -81,15 +83,17 @@ def experiments(result: dict[str, Any]) -> str:
 
 
 def layers(result: dict[str, Any]) -> str:
-    """Time of each layer against the plain one."""
-    columns = ("plain_ms", "bcos_kernels_ms", "eager_ms", "ours/plain", "eager/plain")
-    heads = ["batch × channels × side × kernel", "B", "pass", *(name.replace("_", " ") for name in columns)]
-    rows = [
-        [row["shape"], f"{row['b']:g}", row["pass"], *(f"{row[name]:.2f}" for name in columns)]
-        for row in result["layers"]
-    ]  # fmt: skip
-    machine = result["machine"]
-    return f"{machine['device']}, {machine['threads']} threads, torch {machine['torch']}.\n\n" + markdown(heads, rows)
+    """What a report sums up to: a line a network and pass, then a line a pass."""
+    machine, rows = result["machine"], result["rows"]
+    shapes = len({(row["network"], row["layer"]) for row in rows})
+    threads = f", {machine['threads']} thread(s)" if result["device"] == "cpu" else ""
+    return "\n\n".join([
+        f"{shapes} shapes on {machine['device']}{threads}, {result['dtype']}, torch {machine['torch']}.",
+        "All layers of a network, each shape as often as the network has it:",
+        markdown(*by_network(rows)),
+        "Geometric means over the shapes, every shape once:",
+        markdown(*by_pass(rows)),
+    ])  # fmt: skip
 
 
 def cost(result: dict[str, Any]) -> str:

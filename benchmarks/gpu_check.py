@@ -23,18 +23,21 @@ ROOT = Path(__file__).parent.parent
 def stages(folder: Path) -> dict[str, tuple[list[str], int]]:
     """Command and limit in seconds of every stage, in order."""
     python = sys.executable
-    layers = [python, "benchmarks/layers.py", "--device", "cuda"]
     return {
-        "build": ([python, "setup.py", "build_ext", "--inplace"], 120),
-        "self-check": ([python, "-m", "bcos_kernels"], 60),
-        "tests": ([python, "-m", "pytest", "-q", "-x", "tests/kernels", "tests/gpu"], 150),
-        "layers fp32": ([*layers, "--out", str(folder / "gpu_layers_float32.json")], 60),
-        "layers bf16": (
-            [*layers, "--dtype", "bfloat16", "--out", str(folder / "gpu_layers_bfloat16.json")],
-            60,
-        ),
-        "training": ([python, "benchmarks/training_rate.py", "--out", str(folder / "gpu_training_rate.json")], 120),
+        "build": ([python, "setup.py", "build_ext", "--inplace"], 100),
+        "self-check": ([python, "-m", "bcos_kernels"], 40),
+        "tests": ([python, "-m", "pytest", "-q", "-x", "tests/kernels", "tests/gpu", "tests/benchmarks"], 150),
+        "layers bf16": (layers(folder, "bfloat16"), 100),
+        "layers fp32": (layers(folder, "float32"), 100),
+        "training": ([python, "benchmarks/training_rate.py", "--out", str(folder / "gpu_training_rate.json")], 100),
     }
+
+
+def layers(folder: Path, dtype: str) -> list[str]:
+    """The report on the shapes that stand for the others."""
+    report = [sys.executable, "-m", "benchmarks", "report", "--device", "cuda", "--quick", "--limit-seconds", "70"]
+    stem = folder / f"gpu_layers_{dtype}"
+    return [*report, "--dtype", dtype, "--json", f"{stem}.json", "--plot", f"{stem}.png"]
 
 
 def run(command: list[str], limit: int) -> dict[str, Any]:

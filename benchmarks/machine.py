@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 
-def describe() -> dict[str, Any]:
-    """Device, versions and commit, as JSON-ready values."""
-    cuda = torch.cuda.is_available()
+def describe(device: str | None = None) -> dict[str, Any]:
+    """Device ("cpu" or "cuda"; None: the fastest there is), versions and commit, as JSON-ready values."""
+    cuda = torch.cuda.is_available() if device is None else device == "cuda"
     return {
         "device": torch.cuda.get_device_name() if cuda else _cpu_name(),
         "threads": torch.get_num_threads(),
