@@ -23,14 +23,6 @@ def contribution(x: Tensor, g: Tensor, sum_over: Sequence[int]) -> Tensor:
     the other dimensions, contiguous, in float64 for float64 and float32 otherwise, summed in that type. Where a
     gradient of x or g is asked for, plain torch runs. Raises ValueError. Source: mathematics §3 and §5, eq. 8.
     """
-    dims = check(x, g, sum_over)
-    if torch.is_grad_enabled() and (x.requires_grad or g.requires_grad):
-        return reference.contribution(x, g, dims)
-    return BACKENDS[dispatch.choose(x, g)].contribution(x, g, dims)  # type: ignore[no-any-return]
-
-
-def check(x: Tensor, g: Tensor, sum_over: Sequence[int]) -> tuple[int, ...]:
-    """The dimensions to sum over, ascending and not negative. Raises ValueError."""
     if x.shape != g.shape or x.dtype != g.dtype or x.device != g.device:
         raise ValueError(
             f"x and g must have one shape, dtype and device, got {list(x.shape)} {x.dtype} on {x.device} and "
@@ -38,6 +30,14 @@ def check(x: Tensor, g: Tensor, sum_over: Sequence[int]) -> tuple[int, ...]:
         )
     if not x.is_floating_point():
         raise ValueError(f"x and g must be real floating tensors, got {x.dtype}")
+    dims = summed_dims(x, sum_over)
+    if torch.is_grad_enabled() and (x.requires_grad or g.requires_grad):
+        return reference.contribution(x, g, dims)
+    return BACKENDS[dispatch.choose(x, g)].contribution(x, g, dims)  # type: ignore[no-any-return]
+
+
+def summed_dims(x: Tensor, sum_over: Sequence[int]) -> tuple[int, ...]:
+    """The dimensions of x to sum over, ascending and not negative. Raises ValueError."""
     dims = sorted(d + x.ndim if d < 0 else d for d in sum_over)
     if len(set(dims)) < len(dims) or not all(0 <= d < x.ndim for d in dims):
         raise ValueError(f"sum_over must name different dimensions of x {list(x.shape)}, got {list(sum_over)}")
