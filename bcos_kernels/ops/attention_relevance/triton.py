@@ -20,7 +20,7 @@ def tokens(
     (n, heads, pixels, d), (length, e) = q.shape, v.shape[2:]
     if n * heads * pixels * length == 0:
         return v.new_zeros((n, heads, length), dtype=torch.float32), v.new_zeros(v.shape) if gradient else None
-    known = shapes(d, e, length, bias)
+    known = shapes(d, e, length, bias, q.dtype)
     block_p, block_s = known["BLOCK_P"], known["BLOCK_S"]
     whole = length <= block_s
     bases, inverses = (None, None) if whole else _softmax(q, k, bias, scale, known)
@@ -47,7 +47,7 @@ def maps(q: Tensor, k: Tensor, v: Tensor, g: Tensor, bias: Tensor | None, scale:
     found = v.new_zeros((n, pixels, length) if sum_heads else (n, heads, pixels, length), dtype=torch.float32)
     if n * heads * pixels * length == 0:
         return found
-    known = shapes(d, e, length, bias)
+    known = shapes(d, e, length, bias, q.dtype)
     bases, inverses = _softmax(q, k, bias, scale, known)
     together = heads if sum_heads else 1
     programs = n * heads // together * -(-pixels // known["BLOCK_P"]), -(-length // known["BLOCK_S"])
@@ -72,10 +72,14 @@ def _softmax(q: Tensor, k: Tensor, bias: Tensor | None, scale: float, known: dic
     return bases, inverses
 
 
-def shapes(d: int, e: int, length: int, bias: Tensor | None) -> dict[str, Any]:
-    """What a kernel is compiled for: how the bias is read, and the sizes of its tiles."""
+def shapes(d: int, e: int, length: int, bias: Tensor | None, dtype: torch.dtype) -> dict[str, Any]:
+    """What a kernel is compiled for: how the bias is read, and tiles that leave registers free.
+
+    Exact products of float32 run outside the matrix units and take twice the registers.
+    """
     block_d, block_e = _at_least_16(d), _at_least_16(e)
-    side = 64 if max(block_d, block_e) <= 64 else 32 if max(block_d, block_e) <= 128 else 16
+    widest = max(block_d, block_e) * (2 if dtype == torch.float32 else 1)
+    side = 64 if widest <= 64 else 32 if widest <= 128 else 16
     read = "none" if bias is None else "visible" if bias.dtype == torch.bool else "added"
     return {
         "BIAS": read, "BLOCK_P": side, "BLOCK_S": min(side, _at_least_16(length)),
