@@ -1,4 +1,4 @@
-"""Relevance of every layer, from its output and the gradient of its output alone (mathematics §3, "reduction for free").
+"""Relevance of every layer, from its output and the gradient of its output alone (mathematics §3).
 
 While a network is explained, a layer without a bias is a linear map W of its input. What its input gave to an output
 with cotangent G is what passed through its output: ``⟨x, Wᵀg⟩ = ⟨out, g⟩`` with g the gradient of ``out``. For a
@@ -67,7 +67,7 @@ class RelevanceRecord:
 
     @property
     def maps(self) -> dict[str, list[Tensor]]:
-        """The same by pixel and token, summed over heads, ``[N, P, L]``; empty unless ``attention_maps`` was asked for."""
+        """The same by pixel and token, summed over heads, ``[N, P, L]``; empty without ``attention_maps``."""
         return _flat(self._maps)
 
     def pull(
@@ -158,7 +158,7 @@ class _Tap(torch.autograd.Function):
 
 def _chosen(model: nn.Module | Mapping[str, nn.Module], layers: Sequence[str] | None) -> dict[nn.Module, str]:
     """The layers to record with their names."""
-    given = dict(model.named_modules()) if isinstance(model, nn.Module) else dict(model)
+    given: dict[str, nn.Module] = dict(model.named_modules()) if isinstance(model, nn.Module) else dict(model)
     kinds = tuple(CHANNELS)
     found = {name: module for name, module in given.items() if isinstance(module, kinds)}
     wanted = list(found) if layers is None and isinstance(model, nn.Module) else list(layers or given)

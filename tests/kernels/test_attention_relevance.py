@@ -10,9 +10,11 @@ import importlib.util
 import pytest
 import torch
 from references.epilogue import accumulator, inside, random
+from torch.nn import functional as F
 
 from bcos_kernels import dispatch, native
 from bcos_kernels.ops.attention_relevance import cpu
+from bcos_kernels.ops.attention_relevance.held import attend
 from bcos_kernels.ops.attention_relevance.op import attention_backward, attention_relevance, attention_relevance_maps
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
@@ -157,7 +159,7 @@ def test_large_logits_do_not_overflow(backend):
 
 def test_what_tokens_give_is_the_inner_product_with_the_output(backend):
     q, k, v, g = drawn(backend, SIZES["cross"], torch.float32)
-    out = torch.nn.functional.scaled_dot_product_attention(q, k, v)
+    out = F.scaled_dot_product_attention(q, k, v)
     given = attention_relevance(q, k, v, g)
     assert torch.allclose(given.sum(2), (out * g).sum((2, 3)), atol=1e-4)
 
@@ -174,6 +176,36 @@ def test_autocast_does_not_touch_it(backend):
     plain = attention_relevance(q, k, v, g)
     with torch.autocast(q.device.type, torch.bfloat16):
         assert torch.equal(attention_relevance(q, k, v, g), plain)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("kind", ["none", "keys"])
+def test_held_attention_is_torchs_own_with_its_gradient(kind, dtype, backend):
+    q, k, v, g = drawn(backend, SIZES["cross"], dtype)
+    mask = bias_of(kind, q, k)[0]
+    mask = mask if mask is None else mask | ~mask.any(-1, keepdim=True)
+
+    def run(attention, q, k, v):
+        value = v.clone().requires_grad_()
+        out = attention(q, k, value)
+        return out.detach(), *torch.autograd.grad(out, value, g.to(v.dtype))
+
+    def torchs(q, k, v):
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=0.3)
+
+    _, exact = run(torchs, q.double(), k.double(), v.double())
+    out, theirs = run(torchs, q, k, v)
+    found, ours = run(lambda q, k, v: attend(q, k, v, mask, 0.3, ()), q, k, v)
+    assert torch.equal(found, out) and ours.dtype == dtype
+    allowed = 2 * (theirs.double() - exact).norm() + 2 * torch.finfo(dtype).eps * exact.norm()
+    assert (ours.double() - exact).norm() <= allowed
+
+
+def test_held_attention_is_differentiable_twice(backend):
+    q, k, v, g = drawn(backend, SIZES["one pixel"], torch.float64)
+    v.requires_grad_()
+    assert torch.autograd.gradcheck(lambda v: attend(q, k, v, None, 0.3, ()), v)
+    assert torch.autograd.gradgradcheck(lambda v: attend(q, k, v, None, 0.3, ()), v, g)
 
 
 def test_memory_is_bounded(monkeypatch):

@@ -99,10 +99,10 @@ def test_attention_by_head_token_and_pixel(dtype):
     assert heads.dtype == pixels.dtype == positions.dtype == torch.promote_types(dtype, torch.float32)
     assert heads.shape == (3, 2, 5) and pixels.shape == (3, 9, 5) and positions.shape == (3, 9)
     assert not heads[2].any() and not pixels[1, :, 1].any()
-    atol = 50 * torch.finfo(dtype).eps * float(positions.abs().max())
+    atol = 16 * torch.finfo(dtype).eps * float(positions.abs().max())
     assert torch.allclose(heads.sum(1), pixels.sum(1), atol=atol)
     assert torch.allclose(pixels.sum(2), positions, atol=atol)  # what a pixel passes on, its tokens gave
-    assert heads[:2].abs().max() > 10 * atol
+    assert heads[:2].abs().max() > 5 * atol
 
 
 def test_recording_changes_no_bit(net, inputs, mask):

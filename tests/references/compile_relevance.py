@@ -49,16 +49,19 @@ def attentions():
             few = {**units, **attention.shapes(size, size, 16, None, dtype), "WHOLE": True, "GRADIENT": True}
             yield attention_kernels.tokens_kernel, few, name, f"head {size}, all tokens in a tile"
             mask = torch.empty(1, dtype=torch.bool)
-            many = {**units, **attention.shapes(size, size, 4096, mask, dtype), "WHOLE": False, "GRADIENT": True}
-            for kernel in (
-                attention_kernels.softmax_kernel, attention_kernels.tokens_kernel, attention_kernels.maps_kernel
-            ):  # fmt: skip
-                yield kernel, many, name, f"head {size}, masked"
+            for kernel, ahead in (
+                (attention_kernels.softmax_kernel, attention.TOKENS_AHEAD),
+                (attention_kernels.tokens_kernel, attention.TOKENS_AHEAD),
+                (attention_kernels.maps_kernel, attention.MAPS_AHEAD),
+            ):
+                many = attention.shapes(size, size, 4096, mask, dtype, ahead)
+                yield kernel, {**units, **many, "WHOLE": False, "GRADIENT": True}, name, f"head {size}, masked"
 
 
 def compiled(kernel, known, dtype, architecture):
     """The kernel as it would be specialised for tensors whose sizes are multiples of 8."""
     names = kernel.arg_names
+    options = {name: known[name] for name in known if name == "num_stages"}
     known = {name: value for name, value in known.items() if name in names}
     if known.get("BIAS") == "none":
         known.update({name: None for name in names if name == "bias"})
@@ -81,7 +84,7 @@ def compiled(kernel, known, dtype, architecture):
         constexprs={(names.index(name),): value for name, value in known.items()},
         attrs={(i,): [["tt.divisibility", 16]] for i in aligned},
     )
-    return triton.compile(source, target=GPUTarget("cuda", architecture, 32))
+    return triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=options)
 
 
 def main():

@@ -44,5 +44,5 @@ class HeldAttention(torch.autograd.Function):
 def attend(
     query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None, scale: float, ears: tuple[Ear, ...]
 ) -> Tensor:
-    """:class:`HeldAttention` of constant query and key ``[N, H, P, d]`` and ``[N, H, S, d]``, value ``[N, H, S, e]``."""
+    """:class:`HeldAttention` for constants query ``[N, H, P, d]``, key ``[N, H, S, d]``, and value ``[N, H, S, e]``."""
     return HeldAttention.apply(value, query, key, visible, scale, ears, *[ear.token for ear in ears])  # type: ignore[no-any-return, no-untyped-call]

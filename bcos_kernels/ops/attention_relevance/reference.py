@@ -10,7 +10,7 @@ from bcos_kernels.ops.epilogue.reference import widen
 
 def probabilities(q: Tensor, k: Tensor, bias: Tensor | None, scale: float) -> Tensor:
     """The softmax over tokens ``[..., P, S]`` in the accumulation type; 0 in a row that sees none."""
-    logits = widen(q) @ widen(k).transpose(-2, -1) * scale
+    logits = (widen(q) * scale) @ widen(k).transpose(-2, -1)
     if bias is None:
         return logits.softmax(-1)
     hides = bias.dtype == torch.bool

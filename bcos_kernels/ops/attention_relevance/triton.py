@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+TOKENS_AHEAD, MAPS_AHEAD = 3, 2
+"""Stages of loads in flight: maps read four tensors at a time and have shared memory for fewer."""
 PROGRAMS = 512
 """Fewer programs than this leave a device idle: pixels are then split, in the same way on every device."""
 
@@ -47,7 +49,7 @@ def maps(q: Tensor, k: Tensor, v: Tensor, g: Tensor, bias: Tensor | None, scale:
     found = v.new_zeros((n, pixels, length) if sum_heads else (n, heads, pixels, length), dtype=torch.float32)
     if n * heads * pixels * length == 0:
         return found
-    known = shapes(d, e, length, bias, q.dtype)
+    known = shapes(d, e, length, bias, q.dtype, MAPS_AHEAD)
     bases, inverses = _softmax(q, k, bias, scale, known)
     together = heads if sum_heads else 1
     programs = n * heads // together * -(-pixels // known["BLOCK_P"]), -(-length // known["BLOCK_S"])
@@ -72,18 +74,20 @@ def _softmax(q: Tensor, k: Tensor, bias: Tensor | None, scale: float, known: dic
     return bases, inverses
 
 
-def shapes(d: int, e: int, length: int, bias: Tensor | None, dtype: torch.dtype) -> dict[str, Any]:
-    """What a kernel is compiled for: how the bias is read, and tiles that leave registers free.
+def shapes(
+    d: int, e: int, length: int, bias: Tensor | None, dtype: torch.dtype, ahead: int = TOKENS_AHEAD
+) -> dict[str, Any]:
+    """What a kernel is compiled for: how the bias is read, and tiles and loads ahead that leave registers free.
 
-    Exact products of float32 run outside the matrix units and take twice the registers.
+    Exact products of float32 run outside the matrix units, from registers.
     """
-    block_d, block_e = _at_least_16(d), _at_least_16(e)
-    widest = max(block_d, block_e) * (2 if dtype == torch.float32 else 1)
+    block_d, block_e, exact = _at_least_16(d), _at_least_16(e), dtype == torch.float32
+    widest = max(block_d, block_e) * (2 if exact else 1)
     side = 64 if widest <= 64 else 32 if widest <= 128 else 16
     read = "none" if bias is None else "visible" if bias.dtype == torch.bool else "added"
     return {
         "BIAS": read, "BLOCK_P": side, "BLOCK_S": min(side, _at_least_16(length)),
-        "BLOCK_D": block_d, "BLOCK_E": block_e,
+        "BLOCK_D": block_d, "BLOCK_E": block_e, "num_stages": 1 if exact else ahead,
     }  # fmt: skip
 
 
