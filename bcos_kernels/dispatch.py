@@ -43,8 +43,6 @@ def _refusal(name: str, wanted: str, opaque: str | None, tensors: tuple[Tensor, 
 
 def transforms() -> str | None:
     """Why torch is to see through every operation here, so that no hand-written derivative may run; None if not."""
-    if torch.compiler.is_compiling():
-        return "torch.compile fuses the reference itself"
     if torch._C._are_functorch_transforms_active():
         return "a torch.func transform batches and differentiates the reference itself"
     if forward_ad._current_level >= 0 and torch.is_grad_enabled():

@@ -2,39 +2,50 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from types import ModuleType
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from bcos_kernels import dispatch
 from bcos_kernels.mode import is_explaining, primal, slices
 from bcos_kernels.ops import maxout
-from bcos_kernels.ops.bcos import BcosOp, Layer, LinearMap, compose, push
-from bcos_kernels.ops.bcos_conv2d.geometry import pad, resolve
+from bcos_kernels.ops.bcos import push, transform
+from bcos_kernels.ops.bcos_conv2d.geometry import Geometry, pad, pair, resolve
 from bcos_kernels.ops.bcos_conv2d.op import Convolution
-from bcos_kernels.ops.bcos_linear.op import MatrixProduct
+from bcos_kernels.ops.bcos_linear.op import MATRIX_PRODUCT
+from bcos_kernels.ops.epilogue import operators, reference
+from bcos_kernels.ops.epilogue.layout import accumulator, patch_counts
+from bcos_kernels.ops.layer import Layer, LinearMap
 from bcos_kernels.ops.weights import CONVENTIONS, lengths, prepare
 
 
-def bcos_linear(x: Tensor, weight: Tensor, b: float = 2, max_out: int = 1, convention: str = "A") -> Tensor:
+def bcos_linear(
+    x: Tensor, weight: Tensor, b: float = 2, max_out: int = 1, convention: str = "A", norm: Tensor | None = None
+) -> Tensor:
     """B-cos transform of vectors: ``|cos(x, w)|^(b-1) · ŵx`` for each row w of ``weight``.
 
     x: ``[..., D]``; weight: ``[O * max_out, D]``, of the same floating dtype (or under autocast); returns
     ``[..., O]``. b: any real of at least 1. convention: the scale of the weights, see ``ops/weights.py``.
-    Norms accumulate in fp32 at least. Under explanation mode |cos| is a constant; in a stacked batch it is
-    that of the first part. Raises ValueError. Source: Böhle et al. 2022, eq. 3; mathematics §1-3.
+    norm: ``row_norm(x)``, where several layers read one x and share it. Norms accumulate in fp32 at least. Under
+    explanation mode |cos| is a constant; in a stacked batch it is that of the first part. Raises ValueError.
+    Source: Böhle et al. 2022, eq. 3; mathematics §1-3.
     """
     _check(x, weight, b, max_out, convention)
     if weight.ndim != 2 or x.ndim < 1 or x.shape[-1] != weight.shape[1]:
         raise ValueError(f"expected x [..., D] and weight [O, D], got {list(x.shape)} and {list(weight.shape)}")
-    gain = lengths(weight).to(weight.dtype) if convention == "C" else None
-    x, weight = _autocast(x, weight)
-    with _no_autocast(x):
-        flat = x.flatten(0, -2) if x.ndim > 1 else x[None]
-        out = _transform(flat, weight, MatrixProduct(), b, max_out, convention, gain)
-        return out.reshape(*x.shape[:-1], out.shape[-1])
+    if dtype := _autocast_dtype(x):
+        with torch.autocast(x.device.type, enabled=False):
+            return bcos_linear(x.to(dtype), weight.to(dtype), b, max_out, convention, norm)
+    if norm is not None:
+        _check_norm(norm, x, x.shape[:-1])
+        norm = norm.flatten()
+    if x.ndim == 2:
+        return _transform(x, weight, norm, MATRIX_PRODUCT, b, max_out, convention)
+    flat = x.flatten(0, -2) if x.ndim > 2 else x[None]
+    out = _transform(flat, weight, norm, MATRIX_PRODUCT, b, max_out, convention)
+    return out.view(*x.shape[:-1], out.shape[-1])
 
 
 def bcos_conv2d(
@@ -48,48 +59,95 @@ def bcos_conv2d(
     groups: int = 1,
     padding_mode: str = "zeros",
     convention: str = "A",
+    norm: Tensor | None = None,
 ) -> Tensor:
     """B-cos transform of patches: ``|cos(patch, w)|^(b-1) · ŵ·patch`` for each filter w of ``weight``.
 
     x: ``[N, C, H, W]`` or ``[C, H, W]``; weight: ``[O * max_out, C / groups, h, w]``, of the same floating
     dtype (or under autocast); returns ``[N, O, P, Q]``. padding: numbers, ``'valid'`` or ``'same'``, filled
-    as ``padding_mode`` says; the patch norm sees the same padding, so |cos| never exceeds 1. The rest as in
-    :func:`bcos_linear`. Raises ValueError.
+    as ``padding_mode`` says; the patch norm sees the same padding, so |cos| never exceeds 1. norm: :func:`patch_norm`
+    of the same x and patches, where layers share it. The rest as in :func:`bcos_linear`. Raises ValueError.
     """
     _check(x, weight, b, max_out, convention)
     if x.ndim == 3:
         if slices() > 1:
             raise ValueError("a stacked batch must be [S * N, C, H, W], got an image without a batch dimension")
+        norm = None if norm is None else norm[None]
         return bcos_conv2d(
-            x[None], weight, b, max_out, stride, padding, dilation, groups, padding_mode, convention
+            x[None], weight, b, max_out, stride, padding, dilation, groups, padding_mode, convention, norm
         )[0]  # fmt: skip
     _check_channels(x, weight, groups, max_out)
-    gain = lengths(weight).to(weight.dtype) if convention == "C" else None
-    geometry, extra = resolve(weight, stride, padding, dilation, groups, padding_mode)
-    x, weight = _autocast(x, weight)
-    with _no_autocast(x):
+    if dtype := _autocast_dtype(x):
+        with torch.autocast(x.device.type, enabled=False):
+            return bcos_conv2d(
+                x.to(dtype), weight.to(dtype), b, max_out, stride, padding, dilation, groups, padding_mode, convention,
+                norm,
+            )  # fmt: skip
+    geometry, extra = resolve((weight.shape[2], weight.shape[3]), stride, padding, dilation, groups, padding_mode)
+    if extra is not None:
         x = pad(x, extra, padding_mode)
-        _check_size(x, geometry.window)
-        return _transform(x, weight, Convolution(geometry), b, max_out, convention, gain)
+    _check_size(x, geometry)
+    if norm is not None:
+        _check_norm(norm, x, (x.shape[0], groups, *patch_counts(x, *geometry.window)))
+    return _transform(x, weight, norm, Convolution(geometry), b, max_out, convention)
+
+
+def row_norm(x: Tensor) -> Tensor:
+    """The norms of vectors, as :func:`bcos_linear` takes them: ``[..., D]`` -> ``[...]``, fp32 at least."""
+    if not x.is_floating_point() or x.ndim < 1:
+        raise ValueError(f"expected floating x [..., D], got {list(x.shape)} {x.dtype}")
+    flat = x.to(_autocast_dtype(x) or x.dtype).reshape(-1, x.shape[-1])
+    return MATRIX_PRODUCT.norm(_differentiable(), flat).view(x.shape[:-1])
+
+
+def patch_norm(
+    x: Tensor,
+    kernel_size: int | tuple[int, ...],
+    stride: int | tuple[int, ...] = 1,
+    padding: int | tuple[int, ...] | str = 0,
+    dilation: int | tuple[int, ...] = 1,
+    groups: int = 1,
+    padding_mode: str = "zeros",
+) -> Tensor:
+    """The norms of patches, as :func:`bcos_conv2d` takes them: x ``[N, C, H, W]`` -> ``[N, groups, P, Q]``.
+
+    In fp32 at least. Layers with one kernel size, stride, padding, dilation and number of groups that read the same x can share it; its
+    gradient is then spread over x once for all of them. x may lack N. Raises ValueError.
+    """
+    if not x.is_floating_point() or x.ndim not in (3, 4):
+        raise ValueError(f"expected floating x [N, C, H, W] or [C, H, W], got {list(x.shape)} {x.dtype}")
+    if x.ndim == 3:
+        return patch_norm(x[None], kernel_size, stride, padding, dilation, groups, padding_mode)[0]
+    if groups < 1 or x.shape[1] % groups:
+        raise ValueError(f"groups must divide {x.shape[1]} channels, got {groups}")
+    kernel = pair(kernel_size, "kernel_size", 1)
+    geometry, extra = resolve(kernel, stride, padding, dilation, groups, padding_mode)
+    x = pad(x.to(_autocast_dtype(x) or x.dtype), extra, padding_mode)
+    _check_size(x, geometry)
+    return Convolution(geometry).norm(_differentiable(), x)
+
+
+def _differentiable() -> ModuleType:
+    """Norms that autograd can follow: operators, or what torch's transforms can see through."""
+    return operators if dispatch.transforms() is None and forward_ad._current_level < 0 else reference
 
 
 def _transform(
-    x: Tensor, weight: Tensor, linear: LinearMap, b: float, max_out: int, convention: str, gain: Tensor | None
+    x: Tensor, weight: Tensor, norm: Tensor | None, linear: LinearMap, b: float, max_out: int, convention: str
 ) -> Tensor:
     """The layer on x; in a stacked batch on the first part as if it were alone, and by its factors on the others.
 
     What the first part gives is then the same to the bit with and without others beside it.
     """
+    if x.dtype != weight.dtype:
+        raise ValueError(f"x and weight must have one dtype, got {x.dtype} and {weight.dtype}")
     first, stack, unit = primal(x), slices() > 1, convention != "B"
+    gain = lengths(weight).to(weight.dtype) if convention == "C" else None
     if unit and weight.dtype == torch.float16:  # w·x may overflow where ŵ·x does not
         weight, unit = prepare(weight, "A")[0], False
     layer = Layer(linear, unit, None if gain is None else gain.detach(), b, max_out, is_explaining())
     extras = stack or (gain is not None and max_out > 1)
-    if b == 1 or dispatch.transforms() is not None:  # nothing to scale, or torch sees through its own operations
-        whole = compose(first, weight, layer)
-    else:
-        found = BcosOp.apply(first, weight, layer, extras)  # type: ignore[no-untyped-call]
-        whole = found if extras else (found, None, None, None, None)
+    whole = transform(first, weight, norm if norm is None else primal(norm), layer, extras)
     out, choice, *_ = whole
     if stack:
         out = torch.cat([out, push(x[len(first) :], weight, layer, whole)])
@@ -97,23 +155,12 @@ def _transform(
     return out if gain is None else maxout.apply_gain(out, gain.to(out.dtype), choice, max_out)
 
 
-def _autocast(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Both in autocast's type where it is on; otherwise they must agree."""
-    if _autocasts(x) and x.dtype != torch.float64:
-        dtype = torch.get_autocast_dtype(x.device.type)
-        return x.to(dtype), weight.to(dtype)
-    if x.dtype != weight.dtype:
-        raise ValueError(f"x and weight must have one dtype, got {x.dtype} and {weight.dtype}")
-    return x, weight
-
-
-def _autocasts(x: Tensor) -> bool:
+def _autocast_dtype(x: Tensor) -> torch.dtype | None:
+    """The type in which autocast would have a layer run on x; None where it is off, or x double."""
     device = x.device.type
-    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
-
-
-def _no_autocast(x: Tensor) -> AbstractContextManager[Any]:
-    return torch.autocast(x.device.type, enabled=False) if _autocasts(x) else nullcontext()
+    if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
+        return None
+    return None if x.dtype == torch.float64 else torch.get_autocast_dtype(device)
 
 
 def _check(x: Tensor, weight: Tensor, b: float, max_out: int, convention: str) -> None:
@@ -136,8 +183,13 @@ def _check_channels(x: Tensor, weight: Tensor, groups: int, max_out: int) -> Non
         raise ValueError(f"x has {x.shape[1]} channels, weight takes {weight.shape[1] * groups}")
 
 
-def _check_size(x: Tensor, window: tuple[Any, ...]) -> None:
-    kernel, _, (top, bottom, left, right), dilation = window
-    room = x.shape[2] + top + bottom, x.shape[3] + left + right
-    if any(r < d * (k - 1) + 1 for r, k, d in zip(room, kernel, dilation, strict=True)):
+def _check_norm(norm: Tensor, x: Tensor, shape: tuple[int, ...]) -> None:
+    if norm.shape != shape or norm.dtype != accumulator(x):
+        raise ValueError(f"norm must be {list(shape)} {accumulator(x)}, got {list(norm.shape)} {norm.dtype}")
+
+
+def _check_size(x: Tensor, geometry: Geometry) -> None:
+    (height, width), _, padding, dilation, _ = geometry
+    kernel, room = (height, width), (x.shape[2] + 2 * padding[0], x.shape[3] + 2 * padding[1])
+    if room[0] <= dilation[0] * (height - 1) or room[1] <= dilation[1] * (width - 1):
         raise ValueError(f"a {kernel} kernel with dilation {dilation} does not fit the padded image of {room}")

@@ -16,8 +16,9 @@ from torch import Tensor
 
 
 class _Mode(threading.local):
-    depth = 0
-    slices = 1
+    def __init__(self) -> None:  # runs in every thread; defaults of the class would make torch.compile compile twice
+        self.depth = 0
+        self.slices = 1
 
 
 _mode = _Mode()

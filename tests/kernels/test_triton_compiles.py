@@ -13,20 +13,23 @@ ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
 
 
-def compiled(module, folder):
-    """What ptxas says of every kernel, variant and architecture that a module of references compiles."""
+# Bytes of shared memory that a block can have.
+SHARED = {80: 166912, 90: 232448, 100: 232448}
+
+
+def compile_for(tmp_path, *arguments, module="references.compile_triton"):
     kept = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     path = os.pathsep.join([str(ROOT / "tests"), *sys.path])
-    environment = {**kept, "PYTHONPATH": path, "TRITON_CACHE_DIR": str(folder)}
-    done = subprocess.run([sys.executable, "-m", module], env=environment, capture_output=True, text=True)
+    environment = {**kept, "PYTHONPATH": path, "TRITON_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, "-m", module, *map(str, arguments)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
-    found = [json.loads(line) for line in done.stdout.splitlines()]
-    assert {variant["architecture"] for variant in found} == {80, 90, 100}
-    return found
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def test_kernels_compile_without_spills_and_read_wide_words(tmp_path):
-    found = compiled("references.compile_triton", tmp_path)
+    found = compile_for(tmp_path)
+    assert {variant["architecture"] for variant in found} == {80, 90, 100}
     assert len({variant["kernel"] for variant in found}) == 6
     for variant in found:
         assert variant["spilled"] == 0, variant
@@ -36,8 +39,21 @@ def test_kernels_compile_without_spills_and_read_wide_words(tmp_path):
         assert variant["load_bits"] == (32 if variant["kernel"] == "box_norm_kernel" else 128), variant
 
 
+@pytest.mark.parametrize(
+    ("architecture", "power"),
+    [(90, "one")] + [pytest.param(a, p, marks=pytest.mark.slow) for a in (80, 100) for p in ("one", "half", "any")],
+)
+def test_products_fit_the_device(architecture, power, tmp_path):
+    found = compile_for(tmp_path, "--products", architecture, power)
+    assert {variant["kernel"] for variant in found} == {"forward_kernel", "backward_kernel"}
+    for variant in found:
+        assert variant["spilled"] <= 64, variant
+        assert variant["shared"] <= SHARED[architecture], variant
+
+
 def test_kernels_of_relevance_compile_without_spills(tmp_path):
-    found = compiled("references.compile_relevance", tmp_path)
+    found = compile_for(tmp_path, module="references.compile_relevance")
+    assert {variant["architecture"] for variant in found} == {80, 90, 100}
     assert len({variant["kernel"] for variant in found}) == 4
     for variant in found:
         assert variant["spilled"] == 0, variant

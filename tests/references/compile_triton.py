@@ -1,6 +1,6 @@
 """Compile every Triton kernel of the package for devices that need not be here; print what ptxas says of each.
 
-    python -m references.compile_triton
+    python -m references.compile_triton [--products ARCHITECTURE POWER]
 
 One JSON line per kernel, variant and architecture: registers, bytes spilled, shared memory, and the widest load.
 Needs a process of its own in which TRITON_INTERPRET is not set.
@@ -9,6 +9,7 @@ Needs a process of its own in which TRITON_INTERPRET is not set.
 import json
 import re
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -16,12 +17,14 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from bcos_kernels.ops.dense import triton as dense_launch
+from bcos_kernels.ops.dense import triton_kernels as dense
 from bcos_kernels.ops.epilogue import triton as launch
 from bcos_kernels.ops.epilogue import triton_kernels as epilogue
 
 ARCHITECTURES = (80, 90, 100)
 BIN = Path(triton.__file__).parent / "backends/nvidia/bin"
-ADDRESSES = set("out v kept grad grad_y weight norms lengths sums x dx coefficients".split())
+ADDRESSES = set("out v kept grad grad_y weight norms lengths sums x dx coefficients response".split())
 WIDE = {"norms", "lengths", "sums", "coefficients"}
 NUMBERS = {"exponent", "delta", "eps"}
 WINDOW = {"KERNEL_H": 3, "KERNEL_W": 3, "STRIDE_H": 1, "STRIDE_W": 1, "DILATION_H": 1, "DILATION_W": 1}
@@ -43,6 +46,17 @@ def cases():
     yield epilogue.spread_kernel, {**WINDOW, "FLAT": True}
 
 
+def products(power):
+    """(kernel, what is known, warps, stages) of every tile; the forward keeps the response where b is not 2."""
+    known = {"UNIT": True, "ROOT_OF_SUM": True, "HELD": False, "BAND": dense_launch.BAND, "POWER": power}
+    for rows, columns, depth, warps, stages in dense_launch.FORWARD_TILES.values():
+        tile = {"KEEP": power != "one", "BLOCK_R": rows, "BLOCK_O": columns, "BLOCK_D": depth}
+        yield dense.forward_kernel, known | tile, warps, stages
+    for rows, columns, depth, warps, stages in dense_launch.BACKWARD_TILES.values():
+        tile = {"FROM_OUTPUT": power == "one", "BLOCK_R": rows, "BLOCK_O": depth, "BLOCK_D": columns}
+        yield dense.backward_kernel, known | tile, warps, stages
+
+
 def compiled(kernel, known, layout, dtype, architecture):
     """The kernel as it would be specialised for one group of a tensor whose sizes are multiples of 16."""
     names, one = kernel.arg_names, "_c" if layout == "channels_last" else "_w"
@@ -54,6 +68,12 @@ def compiled(kernel, known, layout, dtype, architecture):
     if not known.get("GROUPED"):
         known["groups"] = 1
     known.update({name: 1 for name in names if name.endswith(one)})
+    return build(kernel, known, dtype, architecture)
+
+
+def build(kernel, known, dtype, architecture, **options):
+    """Compile a kernel whose numbers and addresses are all multiples of 16."""
+    names = kernel.arg_names
     known = {name: value for name, value in known.items() if name in names}
     types = {}
     for name in names:
@@ -70,7 +90,7 @@ def compiled(kernel, known, layout, dtype, architecture):
         constexprs={(names.index(name),): value for name, value in known.items()},
         attrs={(i,): [["tt.divisibility", 16]] for i in aligned},
     )
-    return triton.compile(source, target=GPUTarget("cuda", architecture, 32))
+    return triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=options)
 
 
 def resources(cubin):
@@ -90,16 +110,23 @@ def widest_load(ptx):
 
 
 def main():
+    """``--products``: the matrix products, for one architecture and power; otherwise all other kernels, for all."""
+    if sys.argv[1:2] == ["--products"]:
+        architecture, power = int(sys.argv[2]), sys.argv[3]
+        for kernel, known, warps, stages in products(power):
+            binary = build(kernel, known, "bf16", architecture, num_warps=warps, num_stages=stages)
+            tell(binary, kernel=kernel.__name__, known=known, architecture=architecture)
+        return
     for architecture in ARCHITECTURES:
         for kernel, known in cases():
             for layout, dtype in (("channels_last", "bf16"), ("contiguous", "fp32")):
                 binary = compiled(kernel, known, layout, dtype, architecture)
-                found = {
-                    "kernel": kernel.__name__, "known": known, "layout": layout, "dtype": dtype,
-                    "architecture": architecture, "shared": binary.metadata.shared,
-                    "load_bits": widest_load(binary.asm["ptx"]), **resources(binary.asm["cubin"]),
-                }  # fmt: skip
-                print(json.dumps(found), flush=True)
+                what = {"kernel": kernel.__name__, "known": known, "layout": layout, "dtype": dtype}
+                tell(binary, **what, architecture=architecture, load_bits=widest_load(binary.asm["ptx"]))
+
+
+def tell(binary, **what):
+    print(json.dumps({**what, "shared": binary.metadata.shared, **resources(binary.asm["cubin"])}), flush=True)
 
 
 if __name__ == "__main__":

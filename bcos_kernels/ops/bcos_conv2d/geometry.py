@@ -41,7 +41,7 @@ def pair(value: int | tuple[int, ...], name: str, least: int) -> Pair:
 
 
 def resolve(
-    weight: Tensor,
+    kernel: Pair,
     stride: int | tuple[int, ...],
     padding: int | tuple[int, ...] | str,
     dilation: int | tuple[int, ...],
@@ -55,7 +55,6 @@ def resolve(
     """
     if padding_mode not in PADDING_MODES:
         raise ValueError(f"padding_mode must be one of {PADDING_MODES}, got {padding_mode!r}")
-    kernel = weight.shape[2], weight.shape[3]
     stride_, dilation_ = pair(stride, "stride", 1), pair(dilation, "dilation", 1)
     if padding == "same":
         if stride_ != (1, 1):

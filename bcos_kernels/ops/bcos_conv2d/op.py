@@ -10,6 +10,7 @@ from torch import Tensor
 
 from bcos_kernels.ops.bcos_conv2d.geometry import Geometry
 from bcos_kernels.ops.bcos_conv2d.reference import DELTA, EPS
+from bcos_kernels.ops.dense.rows import Rows
 from bcos_kernels.ops.epilogue import reference
 
 
@@ -43,3 +44,17 @@ class Convolution(NamedTuple):
 
     def add_norm_gradient(self, backend: ModuleType, dx: Tensor, x: Tensor, c: Tensor, n: Tensor) -> None:
         backend.spread(dx, x, c, *self.geometry.window, self.geometry.groups)
+
+    def as_rows(self, x: Tensor, weight: Tensor) -> Rows | None:
+        kernel, stride, padding, _, groups = self.geometry
+        is_product = kernel == (1, 1) and stride == (1, 1) and padding == (0, 0) and groups == 1
+        if not is_product or not x.is_contiguous(memory_format=torch.channels_last):
+            return None
+        return Rows(self.to_rows(x), weight.flatten(1), EPS, root_of_sum=True)
+
+    def to_rows(self, y: Tensor) -> Tensor:
+        return y.permute(0, 2, 3, 1).flatten(0, 2)
+
+    def from_rows(self, rows: Tensor, x: Tensor) -> Tensor:
+        n, _, height, width = x.shape
+        return rows.view(n, height, width, -1).permute(0, 3, 1, 2)

@@ -31,7 +31,7 @@ def bcos_conv2d(
 ) -> Tensor:
     """What ``functional.bcos_conv2d`` computes, without checks; ``held``: the scale is a constant."""
     rows, gain = prepare(weight, convention)
-    geometry, extra = resolve(weight, stride, padding, dilation, groups, padding_mode)
+    geometry, extra = resolve((weight.shape[2], weight.shape[3]), stride, padding, dilation, groups, padding_mode)
     x = pad(x, extra, padding_mode)
     choice = None
     if max_out > 1:

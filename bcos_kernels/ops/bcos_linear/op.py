@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from types import ModuleType
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from bcos_kernels.ops.bcos_linear.reference import DELTA, EPS
+from bcos_kernels.ops.dense.rows import Rows, norm_slope
 from bcos_kernels.ops.epilogue.reference import widen
 
 
@@ -24,7 +24,7 @@ class MatrixProduct:
         return backend.row_norm(x, EPS)  # type: ignore[no-any-return]
 
     def norm_jvp(self, x: Tensor, x_t: Tensor, n: Tensor) -> Tensor:
-        return (widen(x) * widen(x_t)).sum(1) / n * _norm_slope(n)
+        return (widen(x) * widen(x_t)).sum(1) / n * norm_slope(n, EPS)
 
     def backward(
         self, grad: Tensor, x: Tensor, weight: Tensor, needed: tuple[bool, bool]
@@ -32,10 +32,16 @@ class MatrixProduct:
         return grad @ weight if needed[0] else None, grad.t() @ x if needed[1] else None
 
     def add_norm_gradient(self, backend: ModuleType, dx: Tensor, x: Tensor, c: Tensor, n: Tensor) -> None:
-        backend.spread_rows(dx, x, c * _norm_slope(n))
+        backend.spread_rows(dx, x, c * norm_slope(n, EPS))
+
+    def as_rows(self, x: Tensor, weight: Tensor) -> Rows | None:
+        return Rows(x, weight, EPS, root_of_sum=False)
+
+    def to_rows(self, y: Tensor) -> Tensor:
+        return y
+
+    def from_rows(self, rows: Tensor, x: Tensor) -> Tensor:
+        return rows
 
 
-def _norm_slope(n: Tensor) -> Tensor:
-    """``n / ‖x‖``: what d(‖x‖ + ε) = x·dx / ‖x‖ has more than x·dx / n; 0 at x = 0."""
-    length = n - EPS
-    return torch.where(length > 0, n / length, torch.zeros_like(n))
+MATRIX_PRODUCT = MatrixProduct()

@@ -1,6 +1,6 @@
-"""What the compiled epilogues require of their tensors: checks with ValueError, and the shapes that follow.
+"""What the compiled epilogues require of their tensors, with ValueError.
 
-Norms and coefficients are contiguous in the accumulation type: float64 for float64, float32 for everything else.
+Norms and coefficients are in the accumulation type: float64 for float64, float32 for everything else.
 """
 
 from __future__ import annotations
@@ -8,26 +8,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from bcos_kernels.ops.epilogue.layout import accumulator, patch_counts
 from bcos_kernels.ops.epilogue.reference import Padding, Pair
 
 
-def accumulator(x: Tensor) -> torch.dtype:
-    """The type of sums over elements of x, and of what is kept per pixel."""
-    return torch.float64 if x.dtype == torch.float64 else torch.float32
-
-
-def image_shape(y: Tensor) -> tuple[int, int, int, int]:
-    """The sizes of an image; a matrix is an image of one line whose pixels are the rows."""
-    return (y.shape[0], y.shape[1], y.shape[2], y.shape[3]) if y.dim() == 4 else (1, y.shape[1], 1, y.shape[0])
-
-
-def image_strides(y: Tensor) -> tuple[int, int, int, int]:
-    """The strides that go with :func:`image_shape`."""
-    n, c, *pixel = y.stride() if y.dim() == 4 else (0, y.stride(1), 0, y.stride(0))
-    return n, c, pixel[0], pixel[1]
-
-
-def windows(x: Tensor, kernel: Pair, stride: Pair, padding: Padding, dilation: Pair, groups: int) -> Pair:
+def check_windows(x: Tensor, kernel: Pair, stride: Pair, padding: Padding, dilation: Pair, groups: int) -> Pair:
     """Number of patches in each direction of an image x; raises ValueError where there are none to speak of."""
     check_dims("x", x, 4)
     check_groups(x, groups)
@@ -36,42 +21,39 @@ def windows(x: Tensor, kernel: Pair, stride: Pair, padding: Padding, dilation: P
             "kernel, stride and dilation must be at least 1 and padding at least 0, got "
             f"{kernel}, {stride}, {dilation} and {padding}"
         )
-    height = x.shape[2] + padding[0] + padding[1] - dilation[0] * (kernel[0] - 1)
-    width = x.shape[3] + padding[2] + padding[3] - dilation[1] * (kernel[1] - 1)
-    if height < 1 or width < 1:
+    counts = patch_counts(x, kernel, stride, padding, dilation)
+    if counts[0] < 1 or counts[1] < 1:
         raise ValueError(f"a {kernel} patch with dilation {dilation} does not fit x {tuple(x.shape)} padded {padding}")
-    return (height - 1) // stride[0] + 1, (width - 1) // stride[1] + 1
+    return counts
 
 
-def per_pixel(name: str, n: Tensor, y: Tensor) -> tuple[Tensor, int]:
-    """Check the norms that belong to y and return them contiguous, with the number of groups."""
+def check_scale(y: Tensor, n: Tensor, lengths: Tensor | None, b: float) -> None:
+    """Check the norms and lengths that belong to responses y ``[N, O, P, Q]`` or ``[R, O]``."""
+    if not b >= 1:
+        raise ValueError(f"b must be at least 1, got {b}")
     if y.dim() == 2:
-        return contiguous(name, n, (y.shape[0],), y), 1
-    check_dims("y", y, 4)
-    groups = n.shape[1] if n.dim() == 4 else 0
-    check_groups(y, groups)
-    return contiguous(name, n, (y.shape[0], groups, *y.shape[2:]), y), groups
+        check_factor("n", n, (y.shape[0],), y)
+    else:
+        check_dims("y", y, 4)
+        groups = n.shape[1] if n.dim() == 4 else 0
+        check_groups(y, groups)
+        check_factor("n", n, (y.shape[0], groups, *y.shape[2:]), y)
+    if lengths is not None:
+        check_factor("lengths", lengths, (y.shape[1],), y)
 
 
-def parts_of(v: Tensor, y: Tensor) -> int:
-    """How many parts, each like y, are stacked in v. Raises ValueError."""
+def check_parts(v: Tensor, y: Tensor) -> None:
+    """Raise ValueError unless v is parts, each like y, stacked along dimension 0."""
     if v.dim() != y.dim() or v.shape[1:] != y.shape[1:] or v.dtype != y.dtype or v.shape[0] % max(1, y.shape[0]):
         raise ValueError(
             f"v must be parts like y, {tuple(y.shape)} {y.dtype}, along dimension 0, got {tuple(v.shape)} {v.dtype}"
         )
-    return v.shape[0] // max(1, y.shape[0])
 
 
-def contiguous(name: str, factor: Tensor, shape: tuple[int, ...], like: Tensor) -> Tensor:
-    """Check the shape and type of a per-pixel factor and return it contiguous."""
+def check_factor(name: str, factor: Tensor, shape: tuple[int, ...], like: Tensor) -> None:
+    """Raise ValueError unless a factor has this shape, in the accumulation type of ``like``."""
     if factor.shape != shape or factor.dtype != accumulator(like):
         raise ValueError(f"{name} must be {shape} {accumulator(like)}, got {tuple(factor.shape)} {factor.dtype}")
-    return factor.contiguous()
-
-
-def per_unit(lengths: Tensor | None, y: Tensor) -> Tensor | None:
-    """Check the lengths that belong to the units of y, if any, and return them contiguous."""
-    return None if lengths is None else contiguous("lengths", lengths, (y.shape[1],), y)
 
 
 def check_dims(name: str, x: Tensor, dims: int) -> None:
@@ -95,7 +77,7 @@ def check_like(name: str, x: Tensor, other: Tensor) -> None:
 def check_rows(grad: Tensor, weight: Tensor, lengths: Tensor) -> None:
     """Raise ValueError unless both hold the elements of each row together and in one order."""
     check_like("grad", grad, weight)
-    contiguous("lengths", lengths, (len(weight),), weight)
+    check_factor("lengths", lengths, (weight.shape[0],), weight)
     dense = any(weight.is_contiguous(memory_format=f) for f in (torch.contiguous_format, torch.channels_last))
     if grad.stride() != weight.stride() or not dense:
         raise ValueError(f"rows must be dense and in one order, got strides {grad.stride()} and {weight.stride()}")

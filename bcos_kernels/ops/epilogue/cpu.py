@@ -1,33 +1,25 @@
 """The B-cos epilogue by the C++ kernels: same functions and signatures as ``reference.py``.
 
-The kernels take addresses, sizes and strides, so every layout is read in place. What they require is checked
-here, with ValueError, because past this point a mistake is a crash. Norms and coefficients are contiguous in
-the accumulation type: float64 for float64, float32 for everything else.
+The kernels take addresses, sizes and strides, so every layout is read in place. Nothing is checked here, where every
+microsecond counts, and past this point a mistake is a crash. The callers are ``ops/bcos.py``, whose tensors fit by
+construction, and ``operators.py``, which checks. Norms, lengths and coefficients are contiguous in the accumulation
+type: float64 for float64, float32 for everything else.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from bcos_kernels import native
-from bcos_kernels.ops.epilogue.checks import (
-    accumulator,
-    check_dims,
-    check_like,
-    check_rows,
-    check_target,
-    contiguous,
-    image_shape,
-    image_strides,
-    parts_of,
-    per_pixel,
-    per_unit,
-    windows,
-)
+from bcos_kernels.ops.epilogue.layout import accumulator, group_count, image_shape, image_strides, patch_counts
 from bcos_kernels.ops.epilogue.reference import Padding, Pair
 
 _CODES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}  # csrc/cpu/kernels.hpp
+_kernels: Any = native.load()
+_threads = torch.get_num_threads
 
 
 def supports(*tensors: Tensor) -> str | None:
@@ -35,7 +27,7 @@ def supports(*tensors: Tensor) -> str | None:
     if native.load() is None:
         return native.why_missing()
     for tensor in tensors:
-        if tensor.device.type != "cpu":
+        if not tensor.is_cpu:
             return f"the C++ kernels run on the CPU, not on {tensor.device.type}"
         if tensor.dtype not in _CODES:
             return f"the C++ kernels take float32, float64, bfloat16 and float16, not {tensor.dtype}"
@@ -46,11 +38,8 @@ def supports(*tensors: Tensor) -> str | None:
 
 def row_norm(x: Tensor, eps: float) -> Tensor:
     """Return ``sqrt(sum of squares) + eps`` of each row: x ``[R, D]`` -> ``[R]`` in the accumulation type."""
-    check_dims("x", x, 2)
     norms = x.new_empty(x.shape[0], dtype=accumulator(x))
-    _kernels(x).row_norm(
-        _CODES[x.dtype], x.data_ptr(), x.shape, x.stride(), norms.data_ptr(), eps, torch.get_num_threads()
-    )
+    _kernels.row_norm(_CODES[x.dtype], x.data_ptr(), x.shape, x.stride(), norms.data_ptr(), eps, _threads())
     return norms
 
 
@@ -62,11 +51,11 @@ def patch_norm(
     ``sqrt(sum of squares over the group's channels and the window + eps)``; pairs are (height, width), padding
     is zeros at (top, bottom, left, right).
     """
-    out = windows(x, kernel, stride, padding, dilation, groups)
+    out = patch_counts(x, kernel, stride, padding, dilation)
     norms = x.new_empty((x.shape[0], groups, *out), dtype=accumulator(x))
-    _kernels(x).patch_norm(
+    _kernels.patch_norm(
         _CODES[x.dtype], x.data_ptr(), x.shape, x.stride(), norms.data_ptr(),
-        kernel, stride, padding, dilation, out, groups, eps, torch.get_num_threads(),
+        kernel, stride, padding, dilation, out, groups, eps, _threads(),
     )  # fmt: skip
     return norms
 
@@ -77,25 +66,23 @@ def scale(w_x: Tensor, n: Tensor, lengths: Tensor | None, b: float, delta: float
     w_x: ``[N, O, P, Q]`` with n ``[N, g, P, Q]``, or ``[R, O]`` with ``[R]``; lengths: ``[O]`` or None; b = 2 takes
     delta as 0.
     """
-    (n, groups), lengths = per_pixel("n", n, w_x), per_unit(lengths, w_x)
     out = w_x if b == 2 else torch.empty_like(w_x)
-    _kernels(w_x, n).scale(
-        _CODES[w_x.dtype], out.data_ptr(), image_strides(out), w_x.data_ptr(), image_strides(w_x), image_shape(w_x),
-        n.data_ptr(), _address(lengths), groups, b, delta, torch.get_num_threads(),
+    strides = image_strides(w_x)
+    _kernels.scale(
+        _CODES[w_x.dtype], out.data_ptr(), strides if out is w_x else image_strides(out), w_x.data_ptr(), strides,
+        image_shape(w_x), n.data_ptr(), _address(lengths), group_count(n), b, delta, _threads(),
     )  # fmt: skip
     return out
 
 
 def apply_factor(v: Tensor, kept: Tensor, n: Tensor, lengths: Tensor | None, b: float, delta: float) -> Tensor:
     """Return ``v / lengths`` times the factor of ``kept``, whose rows all parts of v ``[S * N, ...]`` share; like v."""
-    (n, groups), lengths = per_pixel("n", n, kept), per_unit(lengths, kept)
-    out, kernels = torch.empty_like(v), _kernels(v, kept, n)
-    for i in range(parts_of(v, kept)):
-        start = i * kept.shape[0]
-        kernels.apply_factor(
+    out, step = torch.empty_like(v), kept.shape[0]
+    for start in range(0, v.shape[0], step) if step else ():
+        _kernels.apply_factor(
             _CODES[v.dtype], out[start:].data_ptr(), image_strides(out), v[start:].data_ptr(), image_strides(v),
-            kept.data_ptr(), image_strides(kept), image_shape(kept), n.data_ptr(), _address(lengths), groups,
-            b, delta, torch.get_num_threads(),
+            kept.data_ptr(), image_strides(kept), image_shape(kept), n.data_ptr(), _address(lengths), group_count(n),
+            b, delta, _threads(),
         )  # fmt: skip
     return out
 
@@ -109,23 +96,21 @@ def scale_backward(
     ``grad_y = grad s (1 + (b-1) u/(u+delta)) / lengths`` and
     ``c = -(b-1) sum over the group (grad s y u/(u+delta)) / n^2``.
     """
-    (n, groups), lengths = per_pixel("n", n, kept), per_unit(lengths, kept)
-    check_like("grad", grad, kept)
     grad_y, c = torch.empty_like(kept), torch.empty_like(n)
-    _kernels(grad, kept, n).scale_backward(
+    _kernels.scale_backward(
         _CODES[kept.dtype], grad_y.data_ptr(), image_strides(grad_y), grad.data_ptr(), image_strides(grad),
         kept.data_ptr(), image_strides(kept), image_shape(kept), n.data_ptr(), _address(lengths), c.data_ptr(),
-        groups, b, delta, torch.get_num_threads(),
+        group_count(n), b, delta, _threads(),
     )  # fmt: skip
     return grad_y, c
 
 
 def project_rows(grad: Tensor, weight: Tensor, lengths: Tensor) -> None:
     """Take from each row of grad, in place, what points along the weight; both ``[O, ...]`` in one memory format."""
-    check_rows(grad, weight, lengths)
-    _kernels(grad, weight).project_rows(
-        _CODES[grad.dtype], grad.data_ptr(), weight.data_ptr(), (len(grad), grad[:1].numel()), lengths.data_ptr(),
-        torch.get_num_threads(),
+    rows = grad.shape[0]
+    _kernels.project_rows(
+        _CODES[grad.dtype], grad.data_ptr(), weight.data_ptr(), (rows, grad.numel() // max(1, rows)),
+        lengths.data_ptr(), _threads(),
     )  # fmt: skip
 
 
@@ -133,31 +118,18 @@ def spread(
     dx: Tensor, x: Tensor, c: Tensor, kernel: Pair, stride: Pair, padding: Padding, dilation: Pair, groups: int
 ) -> None:
     """Add to dx, in place, ``x`` times the coefficients c ``[N, groups, P, Q]`` of all patches that hold the pixel."""
-    out = windows(x, kernel, stride, padding, dilation, groups)
-    check_target(dx, x)
-    c = contiguous("c", c, (x.shape[0], groups, *out), x)
-    _kernels(dx, x, c).spread(
+    _kernels.spread(
         _CODES[x.dtype], dx.data_ptr(), dx.stride(), x.data_ptr(), x.stride(), x.shape, c.data_ptr(),
-        kernel, stride, padding, dilation, out, groups, torch.get_num_threads(),
+        kernel, stride, padding, dilation, c.shape[2:], groups, _threads(),
     )  # fmt: skip
 
 
 def spread_rows(dx: Tensor, x: Tensor, c: Tensor) -> None:
     """Add ``x * c[:, None]`` to dx in place: dx, x ``[R, D]``, c ``[R]``."""
-    check_dims("x", x, 2)
-    check_target(dx, x)
-    c = contiguous("c", c, (x.shape[0],), x)
-    _kernels(dx, x, c).spread_rows(
-        _CODES[x.dtype], dx.data_ptr(), dx.stride(), x.data_ptr(), x.stride(), x.shape, c.data_ptr(),
-        torch.get_num_threads(),
-    )  # fmt: skip
+    _kernels.spread_rows(
+        _CODES[x.dtype], dx.data_ptr(), dx.stride(), x.data_ptr(), x.stride(), x.shape, c.data_ptr(), _threads()
+    )
 
 
 def _address(factor: Tensor | None) -> int:
     return 0 if factor is None else factor.data_ptr()
-
-
-def _kernels(*tensors: Tensor):  # type: ignore[no-untyped-def]  # a module that mypy cannot see
-    if reason := supports(*tensors):
-        raise ValueError(reason)
-    return native.load()

@@ -1,7 +1,7 @@
 """The B-cos epilogue by Triton kernels: same functions and signatures as ``reference.py``, for B above 1.
 
-Every strided layout is read in place. Norms and coefficients are contiguous float32. With TRITON_INTERPRET=1 the
-kernels run on the CPU, one program after the other.
+Every strided layout is read in place. Norms, lengths and coefficients are contiguous float32; as in ``cpu.py``, the
+callers answer for that. With TRITON_INTERPRET=1 the kernels run on the CPU, one program after the other.
 """
 
 from __future__ import annotations
@@ -15,19 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bcos_kernels.ops.epilogue.checks import (
-    check_dims,
-    check_like,
-    check_rows,
-    check_target,
-    contiguous,
-    image_shape,
-    image_strides,
-    parts_of,
-    per_pixel,
-    per_unit,
-    windows,
-)
+from bcos_kernels.ops.epilogue.layout import group_count, image_shape, image_strides, patch_counts
 from bcos_kernels.ops.epilogue.reference import Padding, Pair
 
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -52,7 +40,6 @@ def supports(*tensors: Tensor) -> str | None:
 
 def row_norm(x: Tensor, eps: float) -> Tensor:
     """Return ``sqrt(sum of squares) + eps`` of each row: x ``[R, D]`` -> ``[R]`` in float32."""
-    check_dims("x", x, 2)
     norms = _per_pixel_of(x, x.shape[0])
     _square_sums(norms, x, 1, eps, "root plus eps")
     return norms
@@ -66,7 +53,7 @@ def patch_norm(
     ``sqrt(sum of squares over the group's channels and the window + eps)``; pairs are (height, width), padding
     is zeros at (top, bottom, left, right).
     """
-    out = windows(x, kernel, stride, padding, dilation, groups)
+    out = patch_counts(x, kernel, stride, padding, dilation)
     samples, _, height, width = x.shape
     norms = _per_pixel_of(x, samples, groups, *out)
     if kernel == (1, 1) and not any(padding):  # read only the pixels that are asked for
@@ -77,8 +64,8 @@ def patch_norm(
     _square_sums(sums, x, groups, eps, "none")
     if norms.numel():
         block = _power_of_2(out[0] * out[1], 256)
-        with _on(x):
-            _kernels(x).box_norm_kernel[(samples * groups * _ceil(out[0] * out[1], block),)](
+        with on(x):
+            _kernels().box_norm_kernel[(samples * groups * ceil(out[0] * out[1], block),)](
                 norms, sums, height, width, *out, padding[0], padding[2], eps,
                 *kernel, *stride, *dilation, BLOCK_P=block,
             )  # fmt: skip
@@ -106,20 +93,19 @@ def apply_factor(v: Tensor, kept: Tensor, n: Tensor, lengths: Tensor | None, b: 
 def _apply_factor(
     out: Tensor, v: Tensor, kept: Tensor, n: Tensor, lengths: Tensor | None, b: float, delta: float, from_output: bool
 ) -> None:
-    n, groups = per_pixel("n", n, kept)
-    parts, kernels, lengths = parts_of(v, kept), _kernels(v, kept, n), per_unit(lengths, kept)
-    samples, channels, height, width = image_shape(kept)
     if out.numel() == 0:
         return
+    groups, parts, kernels = group_count(n), v.shape[0] // kept.shape[0], _kernels()
+    samples, channels, height, width = image_shape(kept)
     places = [image_strides(t) for t in (out, v, kept)]
     pixels, flat = height * width, _flat(height, width, places)
     block_p, block_c = blocks(pixels, channels, places)
     hops = [kept.shape[0] * t.stride(0) for t in (out, v)]
-    with _on(kept):
-        kernels.apply_factor_kernel[(samples * _ceil(pixels, block_p), _ceil(channels, block_c))](
+    with on(kept):
+        kernels.apply_factor_kernel[(samples * ceil(pixels, block_p), ceil(channels, block_c))](
             out, v, kept, n, lengths, parts, channels, channels // groups, pixels, width, groups,
-            hops[0], *places[0], hops[1], *places[1], *places[2], *_exponent(b, delta),
-            POWER=_power(b), FROM_OUTPUT=from_output, UNIT=lengths is not None, GROUPED=groups > 1, FLAT=flat,
+            hops[0], *places[0], hops[1], *places[1], *places[2], *exponent(b, delta),
+            POWER=power(b), FROM_OUTPUT=from_output, UNIT=lengths is not None, GROUPED=groups > 1, FLAT=flat,
             BLOCK_P=block_p, BLOCK_C=block_c,
         )  # fmt: skip
 
@@ -131,32 +117,29 @@ def scale_backward(
 
     As :func:`bcos_kernels.ops.epilogue.cpu.scale_backward`.
     """
-    n, groups = per_pixel("n", n, kept)
-    check_like("grad", grad, kept)
-    grad_y, c, kernels = torch.empty_like(kept), torch.empty_like(n), _kernels(grad, kept, n)
-    lengths = per_unit(lengths, kept)
-    samples, channels, height, width = image_shape(kept)
+    grad_y, c = torch.empty_like(kept), torch.empty_like(n)
     if c.numel() == 0:
         return grad_y, c
+    groups, kernels = group_count(n), _kernels()
+    samples, channels, height, width = image_shape(kept)
     places = [image_strides(t) for t in (grad_y, grad, kept)]
     pixels, flat = height * width, _flat(height, width, places)
     block_p, block_c = blocks(pixels, channels // groups, places, TILE // 2)
-    with _on(kept):
-        kernels.scale_backward_kernel[(samples * _ceil(pixels, block_p), groups)](
+    with on(kept):
+        kernels.scale_backward_kernel[(samples * ceil(pixels, block_p), groups)](
             grad_y, c, grad, kept, n, lengths, channels // groups, pixels, width, groups,
-            *places[0], *places[1], *places[2], *_exponent(b, delta),
-            POWER=_power(b), FROM_OUTPUT=b == 2, UNIT=lengths is not None, FLAT=flat, BLOCK_P=block_p, BLOCK_C=block_c,
+            *places[0], *places[1], *places[2], *exponent(b, delta),
+            POWER=power(b), FROM_OUTPUT=b == 2, UNIT=lengths is not None, FLAT=flat, BLOCK_P=block_p, BLOCK_C=block_c,
         )  # fmt: skip
     return grad_y, c
 
 
 def project_rows(grad: Tensor, weight: Tensor, lengths: Tensor) -> None:
     """Take from each row of grad, in place, what points along the weight; both ``[O, ...]`` in one memory format."""
-    check_rows(grad, weight, lengths)
-    kernels, columns = _kernels(grad, weight), grad[:1].numel()
     if grad.numel():
-        with _on(grad):
-            kernels.project_rows_kernel[(len(grad),)](
+        columns = grad.numel() // grad.shape[0]
+        with on(grad):
+            _kernels().project_rows_kernel[(len(grad),)](
                 grad, weight, lengths, columns, BLOCK=_power_of_2(columns, 1024)
             )  # fmt: skip
 
@@ -165,17 +148,11 @@ def spread(
     dx: Tensor, x: Tensor, c: Tensor, kernel: Pair, stride: Pair, padding: Padding, dilation: Pair, groups: int
 ) -> None:
     """Add to dx, in place, ``x`` times the coefficients c ``[N, groups, P, Q]`` of all patches that hold the pixel."""
-    out = windows(x, kernel, stride, padding, dilation, groups)
-    check_target(dx, x)
-    c = contiguous("c", c, (x.shape[0], groups, *out), x)
-    _spread(dx, x, c, kernel, stride, padding, dilation, groups, out)
+    _spread(dx, x, c, kernel, stride, padding, dilation, groups, (c.shape[2], c.shape[3]))
 
 
 def spread_rows(dx: Tensor, x: Tensor, c: Tensor) -> None:
     """Add ``x * c[:, None]`` to dx in place: dx, x ``[R, D]``, c ``[R]``."""
-    check_dims("x", x, 2)
-    check_target(dx, x)
-    c = contiguous("c", c, (x.shape[0],), x)
     _spread(dx, x, c, (1, 1), (1, 1), (0, 0, 0, 0), (1, 1), 1, (1, x.shape[0]))
 
 
@@ -183,38 +160,32 @@ def _spread(
     dx: Tensor, x: Tensor, c: Tensor, kernel: Pair, stride: Pair, padding: Padding, dilation: Pair, groups: int,
     out: Pair,
 ) -> None:  # fmt: skip
-    kernels = _kernels(dx, x, c)
     if x.numel() == 0:
         return
     samples, channels, height, width = image_shape(x)
     places = [image_strides(t) for t in (dx, x)]
     block_p, block_c = blocks(height * width, channels // groups, places)
-    with _on(x):
-        kernels.spread_kernel[(samples * _ceil(height * width, block_p), groups)](
+    with on(x):
+        _kernels().spread_kernel[(samples * ceil(height * width, block_p), groups)](
             dx, x, c, channels // groups, height, width, groups, *out, padding[0], padding[2], *places[0], *places[1],
             *kernel, *stride, *dilation, FLAT=_flat(height, width, places), BLOCK_P=block_p, BLOCK_C=block_c,
         )  # fmt: skip
 
 
-def _square_sums(
-    sums: Tensor, x: Tensor, groups: int, eps: float, finish: str
-) -> None:  # fmt: skip
-    kernels = _kernels(x)
+def _square_sums(sums: Tensor, x: Tensor, groups: int, eps: float, finish: str) -> None:
     if sums.numel() == 0:
         return
     (samples, channels, height, width), place = image_shape(x), image_strides(x)
     pixels = height * width
     block_p, block_c = blocks(pixels, channels // groups, [place])
-    with _on(x):
-        kernels.square_sums_kernel[(samples * _ceil(pixels, block_p), groups)](
+    with on(x):
+        _kernels().square_sums_kernel[(samples * ceil(pixels, block_p), groups)](
             sums, x, channels // groups, pixels, width, groups, *place, eps,
             FINISH=finish, FLAT=_flat(height, width, [place]), BLOCK_P=block_p, BLOCK_C=block_c,
         )  # fmt: skip
 
 
-def _kernels(*tensors: Tensor) -> ModuleType:
-    if reason := supports(*tensors):
-        raise ValueError(reason)
+def _kernels() -> ModuleType:
     from bcos_kernels.ops.epilogue import triton_kernels
 
     return triton_kernels
@@ -231,7 +202,7 @@ def _interpreted() -> bool:
     return bool(triton.knobs.runtime.interpret)
 
 
-def _on(x: Tensor) -> AbstractContextManager[Any]:
+def on(x: Tensor) -> AbstractContextManager[Any]:
     """Triton launches on the current device, which need not be that of x."""
     return torch.cuda.device(x.device) if x.is_cuda else nullcontext()
 
@@ -240,11 +211,13 @@ def _per_pixel_of(x: Tensor, *shape: int) -> Tensor:
     return x.new_empty(shape, dtype=torch.float32)
 
 
-def _exponent(b: float, delta: float) -> tuple[float, float]:
+def exponent(b: float, delta: float) -> tuple[float, float]:
+    """What the kernels raise to which power: ``|cos| + delta`` to ``b - 1``."""
     return float(b - 1), 0.0 if b == 2 else delta
 
 
-def _power(b: float) -> str:
+def power(b: float) -> str:
+    """How the kernels raise to that power."""
     if not b > 1:
         raise ValueError(f"the Triton kernels take b above 1, got {b}")
     return {2.0: "one", 1.5: "half"}.get(float(b), "any")
@@ -271,5 +244,6 @@ def _power_of_2(count: int, most: int) -> int:
     return min(1 << max(0, count - 1).bit_length(), most)
 
 
-def _ceil(count: int, block: int) -> int:
+def ceil(count: int, block: int) -> int:
+    """How many blocks hold count."""
     return -(-count // block)

@@ -1,0 +1,102 @@
+"""A B-cos layer forward and backward by the kernels of one backend, without a graph.
+
+The weight is never normalised: ``ŵx = wx / ‖w‖``, so its length enters where the response is scaled, and the
+gradient is projected afterwards. For b = 2 the backward pass needs no response either: ``|cos| = sqrt(|out| / n)``,
+and the output is kept by the next layer anyway. A layer then keeps its input, as a plain one does, and the norm.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from bcos_kernels import dispatch
+from bcos_kernels.ops import maxout
+from bcos_kernels.ops.dense import operators as dense_operators
+from bcos_kernels.ops.dense import triton as dense_triton
+from bcos_kernels.ops.dense.rows import Alignment
+from bcos_kernels.ops.epilogue import operators, reference, triton
+from bcos_kernels.ops.layer import Layer, over_lengths
+from bcos_kernels.ops.weights import rows_of
+
+
+class Kept(NamedTuple):
+    """What a backward pass starts from; kept: the response ``w·x``, or for b = 2 the output."""
+
+    x: Tensor
+    weight: Tensor
+    lengths: Tensor | None
+    kept: Tensor
+    n: Tensor
+    choice: Tensor | None
+
+
+def epilogue(*tensors: Tensor) -> ModuleType:
+    """Kernels for these tensors; as operators, which pick their own, where torch.compile writes down what runs."""
+    return operators if torch.compiler.is_compiling() else dispatch.epilogue(*tensors)
+
+
+def forward(
+    x: Tensor, weight: Tensor, norm: Tensor | None, layer: Layer
+) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor, Tensor | None]:
+    """``out, choice, w_x, n, lengths``; for b = 2 there may be no w_x, or out lies in its memory."""
+    linear, unit, steer, b, max_out, held = layer
+    backend, choice = epilogue(x, weight), None
+    if norm is None and max_out == 1 and (dense := _dense(backend, x)) and (rows := linear.as_rows(x, weight)):
+        out, w_x, n, lengths = dense.forward(rows, Alignment(unit, b, linear.delta, held))
+        n = n if x.ndim == 2 else linear.from_rows(n[:, None], x)
+        w_x = None if w_x is None else linear.from_rows(w_x, x)
+        return linear.from_rows(out, x).data, None, w_x, n, lengths  # .data: an output that is a view is read-only
+    w_x = linear(x, weight)
+    lengths = used = backend.row_norm(rows_of(weight), 0.0) if unit else None
+    if max_out > 1:
+        y = over_lengths(w_x, lengths)
+        choice = maxout.choose(y, steer, max_out)
+        w_x, used = maxout.take(y, choice, max_out).data, None  # .data: an output that is a view is read-only
+    n = linear.norm(backend, x) if norm is None else norm.contiguous()
+    return backend.scale(w_x, n, used, b, linear.delta), choice, w_x, n, lengths
+
+
+def backward(
+    saved: Kept, grad: Tensor, layer: Layer, needed: tuple[bool, bool], norm_given: bool
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """The gradients of x, of the weight, and of a norm that was given (mathematics §2); None where not needed."""
+    (x, weight, lengths, kept, n, choice), linear = saved, layer.linear
+    backend = epilogue(grad, x, kept)
+    used = None if choice is not None else lengths
+    dense = _dense(backend, x) if needed[0] and not norm_given and choice is None else None
+    if dense and (rows := linear.as_rows(x, weight)):
+        alignment = Alignment(layer.unit, layer.b, linear.delta, layer.held)
+        dx, grad_y = dense.backward(rows, alignment, linear.to_rows(grad), linear.to_rows(kept), n.view(-1), used)
+        dw = (grad_y.t() @ rows.x).view_as(weight) if needed[1] else None
+        _project(backend, dw, weight, lengths)
+        return linear.from_rows(dx, x), dw, None
+    if layer.held:
+        grad_y, c = backend.apply_factor(grad, kept, n, used, layer.b, linear.delta), None
+    else:
+        grad_y, c = backend.scale_backward(grad, kept, n, used, layer.b, linear.delta)
+    if choice is not None:
+        grad_y = over_lengths(maxout.put(grad_y, choice, layer.max_out), lengths)
+    dx, dw = linear.backward(grad_y, x, weight, needed)
+    _project(backend, dw, weight, lengths)
+    if c is None or norm_given:
+        return dx, dw, c * n if c is not None else None
+    if dx is not None:
+        linear.add_norm_gradient(backend, dx, x, c, n)
+    return dx, dw, None
+
+
+def _dense(backend: ModuleType, x: Tensor) -> ModuleType | None:
+    """Who computes a whole layer that is a matrix product, where the backend has that."""
+    if backend is triton:
+        return dense_triton
+    return dense_operators if backend is operators and x.is_cuda else None
+
+
+def _project(backend: ModuleType, dw: Tensor | None, weight: Tensor, lengths: Tensor | None) -> None:
+    if dw is not None and lengths is not None:
+        one_order = dw.stride() == weight.stride() and rows_of(weight).is_contiguous()
+        (backend if one_order else reference).project_rows(dw, weight, lengths)
