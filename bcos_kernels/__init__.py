@@ -15,6 +15,9 @@ from bcos_kernels.explanation import (
 )
 from bcos_kernels.modules.conv import BcosConv2d
 from bcos_kernels.modules.linear import BcosLinear
+from bcos_kernels.ops.attention_relevance.op import attention_relevance, attention_relevance_maps
+from bcos_kernels.ops.contribution.op import contribution
+from bcos_kernels.relevance import RelevanceRecord, record_relevance
 
 try:
     __version__ = _version("bcos-kernels")
@@ -25,12 +28,17 @@ __all__ = [
     "BcosConv2d",
     "BcosLinear",
     "Completeness",
+    "RelevanceRecord",
     "__version__",
+    "attention_relevance",
+    "attention_relevance_maps",
     "completeness",
+    "contribution",
     "contributions",
     "explanation_mode",
     "functional",
     "is_explaining",
     "maps",
+    "record_relevance",
     "stacked",
 ]

@@ -13,7 +13,7 @@ the model itself starts has an explanation mode of its own, which is off.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, overload
 
 import torch
@@ -24,6 +24,7 @@ from bcos_kernels.completeness import Completeness, completeness
 from bcos_kernels.cotangents import Cotangent, Target, cotangents
 from bcos_kernels.forward import along, through_stack
 from bcos_kernels.mode import explanation_mode, is_explaining, stacked
+from bcos_kernels.ops.contribution.op import contribution, summed_dims
 
 __all__ = [
     "Completeness",
@@ -36,6 +37,7 @@ __all__ = [
 ]
 
 METHODS = ("stacked", "jvp")
+SumOver = Sequence[int] | Mapping[str, Sequence[int]]
 
 
 @overload
@@ -46,6 +48,7 @@ def contributions(
     *,
     target: Target | None = None,
     constants: Mapping[str, Any] | None = None,
+    sum_over: SumOver | None = None,
 ) -> Tensor: ...
 
 
@@ -57,6 +60,7 @@ def contributions(
     *,
     target: Target | None = None,
     constants: Mapping[str, Any] | None = None,
+    sum_over: SumOver | None = None,
 ) -> dict[str, Tensor]: ...
 
 
@@ -67,17 +71,22 @@ def contributions(
     *,
     target: Target | None = None,
     constants: Mapping[str, Any] | None = None,
+    sum_over: SumOver | None = None,
 ) -> Tensor | dict[str, Tensor]:
     """Contribution of every input element to one output (or several): ``x * W(x)^T g``, by one backward each.
 
     inputs: floating tensors of any shape and dtype. g is ``cotangent``: a tensor that broadcasts to
     the output, a function of the output, or ``[T, *output.shape]`` for T explanations from one forward
     pass; or g picks ``target`` along dimension 1: a class, a sequence of T classes, or an int64 tensor
-    ``[N]`` with one class a sample; or g is all ones. Returns fresh tensors shaped like the inputs, with
-    a leading T where several were asked for. Raises ValueError on inputs, targets or shapes that do not fit.
-    Source: Böhle et al. 2022, "B-cos Networks", eq. 13.
+    ``[N]`` with one class a sample; or g is all ones. ``sum_over``: dimensions of the inputs to sum
+    over, or a mapping of such by input name, so that products of an input's size are never in memory:
+    1 for the map of an image ``[N, C, H, W]``, -1 for the tokens of ``[N, L, D]``, all but 0 for a sample.
+    Returns fresh tensors shaped like the inputs, or like what is left of them, which is then in float32 at
+    least; with a leading T where several were asked for. Raises ValueError on inputs, targets, shapes or
+    dimensions that do not fit. Source: Böhle et al. 2022, "B-cos Networks", eq. 13.
     """
     call = Call.of(model, inputs, constants)
+    sums = _sums(call, sum_over)
     with torch.inference_mode(False), torch.enable_grad(), stacked(1):
         leaves = {name: x.detach().requires_grad_() for name, x in call.inputs.items()}
         output = call.with_inputs(leaves).run()
@@ -85,10 +94,21 @@ def contributions(
         gathered: list[list[Tensor]] = [[] for _ in leaves]
         for i, direction in enumerate(directions):
             gradients = _pull(output, list(leaves.values()), direction, keep=i + 1 < len(directions))
-            for row, leaf, gradient in zip(gathered, leaves.values(), gradients, strict=True):
-                row.append(leaf.detach() * gradient)
+            for row, (name, leaf), gradient in zip(gathered, leaves.items(), gradients, strict=True):
+                x = leaf.detach()
+                row.append(contribution(x, gradient, sums[name]) if name in sums else x * gradient)
     parts = {name: torch.stack(row) if several else row[0] for name, row in zip(leaves, gathered, strict=True)}
     return parts[SINGLE] if call.positional else parts
+
+
+def _sums(call: Call, sum_over: SumOver | None) -> dict[str, tuple[int, ...]]:
+    """The dimensions to sum over, for every input that is to be summed."""
+    if sum_over is None:
+        return {}
+    wanted = sum_over if isinstance(sum_over, Mapping) else dict.fromkeys(call.inputs, sum_over)
+    if unknown := wanted.keys() - call.inputs.keys():
+        raise ValueError(f"sum_over for unknown inputs: {', '.join(sorted(unknown))}; inputs: {', '.join(call.inputs)}")
+    return {name: summed_dims(call.inputs[name], dims) for name, dims in wanted.items()}
 
 
 def _pull(output: Tensor, leaves: list[Tensor], direction: Tensor, keep: bool) -> tuple[Tensor, ...]:

@@ -2,6 +2,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <array>
 #include <memory>
 
@@ -13,6 +14,7 @@ namespace {
 
 using bcos::Dtype;
 using Two = std::array<int64_t, 2>;
+using Three = std::array<int64_t, 3>;
 using Four = std::array<int64_t, 4>;
 
 struct Call {  // without the interpreter lock, so that other Python threads run meanwhile
@@ -115,6 +117,19 @@ void spread_rows(int dtype, uintptr_t dx, Two dx_strides, uintptr_t x, Two x_str
                           {pointer(x), 0, x_strides[1], 0, x_strides[0]}, pointer(coefficients), threads);
 }
 
+void contribution(int dtype, uintptr_t x, uintptr_t g, uintptr_t sums, Three kept, Three summed, Three x_kept,
+                  Three x_summed, Three g_kept, Three g_summed, bool along_sums, int threads) {
+  const Call call;
+  bcos::Products products;
+  std::copy(kept.begin(), kept.end(), products.kept);
+  std::copy(summed.begin(), summed.end(), products.summed);
+  std::copy(x_kept.begin(), x_kept.end(), products.x_kept);
+  std::copy(x_summed.begin(), x_summed.end(), products.x_summed);
+  std::copy(g_kept.begin(), g_kept.end(), products.g_kept);
+  std::copy(g_summed.begin(), g_summed.end(), products.g_summed);
+  call.kernels.contribution(Dtype(dtype), products, pointer(x), pointer(g), pointer(sums), along_sums, threads);
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_cpu, m) {
@@ -127,6 +142,7 @@ PYBIND11_MODULE(_cpu, m) {
   m.def("scale_backward", &scale_backward);
   m.def("spread", &spread);
   m.def("spread_rows", &spread_rows);
+  m.def("contribution", &contribution);
   m.def("instruction_sets", [] {
     std::vector<std::string> names;
     for (const bcos::Kernels* kernels : bcos::available()) names.emplace_back(kernels->name);

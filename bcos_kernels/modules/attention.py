@@ -6,8 +6,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bcos_kernels.mode import hold, slices
+from bcos_kernels import dispatch
+from bcos_kernels.listeners import ears
+from bcos_kernels.mode import hold, is_explaining, slices
 from bcos_kernels.modules.linear import BcosLinear
+from bcos_kernels.ops.attention_relevance.held import attend
 
 
 class MultiHeadAttention(nn.Module):
@@ -56,17 +59,23 @@ class MultiHeadAttention(nn.Module):
             value = value.masked_fill(~key_mask[:n, :, None], 0)
         value = value.unflatten(3, (self.heads, self.head_dim)).permute(1, 3, 2, 0, 4)  # [N, heads, L, S, head_dim]
 
-        def attend(parts: Tensor) -> Tensor:
+        def of_parts(parts: Tensor) -> Tensor:
             """Values ``[N, heads, L, S', head_dim]`` to ``[S', N, P, heads * head_dim]``: parts ride as channels."""
-            out = F.scaled_dot_product_attention(
-                hold(query), hold(key), parts.flatten(3), attn_mask=visible, scale=self.head_dim**-0.5
-            )
+            out = self._attend(hold(query), hold(key), parts.flatten(3), visible)
             return out.unflatten(3, parts.shape[3:]).permute(3, 0, 2, 1, 4).flatten(3)
 
-        out = attend(value[:, :, :, :1])
+        out = of_parts(value[:, :, :, :1])
         if slices() > 1:  # apart, so that the first part is the same to the bit with and without the others
-            out = torch.cat([out, attend(value[:, :, :, 1:])])
+            out = torch.cat([out, of_parts(value[:, :, :, 1:])])
         return self.out(out.flatten(0, 1))
+
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None) -> Tensor:
+        """One attention; while explaining, with a backward pass that finds the relevance of every token by head."""
+        scale, heard = self.head_dim**-0.5, ears(self)
+        followed = torch.is_grad_enabled() and (value.requires_grad or heard)
+        if is_explaining() and followed and dispatch.transforms() is None and not torch.compiler.is_compiling():
+            return attend(query, key, value, visible, scale, heard)
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=visible, scale=scale)
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(2, (self.heads, self.head_dim)).transpose(1, 2)  # [N, heads, L, head_dim]

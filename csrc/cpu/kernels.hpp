@@ -31,6 +31,11 @@ struct Alignment {
   double b, delta;
 };
 
+// Three dimensions that stay and three that are summed: sizes, then strides in x and in g, outermost first.
+struct Products {
+  int64_t kept[3], summed[3], x_kept[3], x_summed[3], g_kept[3], g_summed[3];
+};
+
 // One entry per kernel, filled once per instruction set. Per-pixel factors (norms, coefficients) are
 // contiguous [N, g, H, W] in the accumulation type: double for double, float for everything else.
 struct Kernels {
@@ -49,6 +54,7 @@ struct Kernels {
                          void* coefficients, Alignment, int threads);
   void (*project_rows)(Dtype, int64_t rows, int64_t columns, void* grad, const void* weight, const void* lengths,
                        int threads);
+  void (*contribution)(Dtype, const Products&, const void* x, const void* g, void* sums, bool along_sums, int threads);
 };
 
 extern const Kernels baseline_kernels;

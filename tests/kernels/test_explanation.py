@@ -61,6 +61,25 @@ def test_a_function_of_the_output_as_cotangent(net, inputs, oracle, mask):
     assert torch.allclose(flat(given), flat(inputs) * (w.T @ (output - output.mean()).flatten()), atol=1e-12)
 
 
+def test_sums_of_contributions_are_the_sums_of_all_of_them(net, inputs, oracle, mask, backend):
+    g = torch.randn(3, *oracle[0].shape, dtype=torch.double)
+    every = contributions(net, inputs, g, constants={"mask": mask})
+    expected = {"image": every["image"].sum(2), "text": every["text"].sum(-1)}
+    summed = contributions(net, inputs, g, constants={"mask": mask}, sum_over={"image": (1,), "text": (-1,)})
+    for name, part in summed.items():
+        assert torch.allclose(part, expected[name], atol=1e-12)
+    one = contributions(net, inputs, g[0], constants={"mask": mask}, sum_over={"text": (1, 2)})
+    assert torch.allclose(one["text"], every["text"][0].sum((1, 2)), atol=1e-12)
+    assert torch.allclose(one["image"], every["image"][0], atol=1e-12)
+
+
+def test_sums_of_half_contributions_are_float32():
+    x = torch.randn(2, 3, 4).half()
+    given = contributions(lambda x: x * 2, x, sum_over=(1, 2))
+    assert given.dtype == torch.float32
+    assert torch.allclose(given, (x.float() * 2).sum((1, 2)), atol=1e-5)
+
+
 def test_targets_pick_classes(net, inputs, mask):
     def explain(target):
         return contributions(net, inputs, target=target, constants={"mask": mask})["image"]
@@ -248,6 +267,8 @@ DOUBLE = nn.Linear(3, 4, bias=False)
         (lambda: contributions(DOUBLE, IMAGE, target=torch.tensor([1])), r"int64 \[2\], one class a sample"),
         (lambda: contributions(DOUBLE, IMAGE[0], target=0), r"output must be \[N, classes, \*\], got \[4\]"),
         (lambda: contributions(nn.BatchNorm1d(3), IMAGE), "call model.eval"),
+        (lambda: contributions(DOUBLE, IMAGE, sum_over=(2,)), r"different dimensions of x \[2, 3\]"),
+        (lambda: contributions(DOUBLE, IMAGE, sum_over={"text": (1,)}), "unknown inputs: text; inputs: input"),
         (lambda: completeness(DOUBLE, IMAGE, target=[0, 1]), "one cotangent or target, got several"),
         (lambda: completeness(lambda x: x, IMAGE, offsets=["a"]), "must be an nn.Module"),
         (lambda: maps(DOUBLE, IMAGE, IMAGE), r"must be \[T, 2, 3\]"),

@@ -17,11 +17,11 @@ pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reas
 SHARED = {80: 166912, 90: 232448, 100: 232448}
 
 
-def compile_for(tmp_path, *arguments):
+def compile_for(tmp_path, *arguments, module="references.compile_triton"):
     kept = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     path = os.pathsep.join([str(ROOT / "tests"), *sys.path])
     environment = {**kept, "PYTHONPATH": path, "TRITON_CACHE_DIR": str(tmp_path)}
-    command = [sys.executable, "-m", "references.compile_triton", *map(str, arguments)]
+    command = [sys.executable, "-m", module, *map(str, arguments)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     return [json.loads(line) for line in done.stdout.splitlines()]
@@ -49,3 +49,16 @@ def test_products_fit_the_device(architecture, power, tmp_path):
     for variant in found:
         assert variant["spilled"] <= 64, variant
         assert variant["shared"] <= SHARED[architecture], variant
+
+
+def test_kernels_of_relevance_compile_without_spills(tmp_path):
+    found = compile_for(tmp_path, module="references.compile_relevance")
+    assert {variant["architecture"] for variant in found} == {80, 90, 100}
+    assert len({variant["kernel"] for variant in found}) == 4
+    for variant in found:
+        assert variant["spilled"] == 0, variant
+        if variant["kernel"] == "contribution_kernel":
+            assert variant["registers"] <= 128 and variant["shared"] <= 16384, variant
+            assert variant["load_bits"] == 128, variant
+        else:  # products of matrices: two blocks of 128 threads fit a multiprocessor
+            assert variant["registers"] <= 255 and variant["shared"] <= 81920, variant
