@@ -15,7 +15,9 @@ from bcos_kernels.explanation import (
 )
 from bcos_kernels.modules.conv import BcosConv2d
 from bcos_kernels.modules.linear import BcosLinear
+from bcos_kernels.ops.attention_relevance import operators as _attention_operators  # noqa: F401  # registers them
 from bcos_kernels.ops.attention_relevance.op import attention_relevance, attention_relevance_maps
+from bcos_kernels.ops.contribution import operators as _contribution_operators  # noqa: F401  # registers it
 from bcos_kernels.ops.contribution.op import contribution
 from bcos_kernels.relevance import RelevanceRecord, record_relevance
 

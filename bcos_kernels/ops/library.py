@@ -24,11 +24,11 @@ def register(schema: str, run: Callable[..., Any], fake: Callable[..., Any]) -> 
     return getattr(getattr(torch.ops, NAMESPACE), name)
 
 
-def differentiate(operator: Any, backward: Callable[..., Any], truth: Callable[..., Tensor]) -> None:
+def differentiate(operator: Any, truth: Callable[..., Tensor], backward: Callable[..., Any] | None = None) -> None:
     """Give an operator of one result its gradients.
 
-    ``backward(inputs, output, grad)`` returns one for each input; ``truth`` is the same function by operations that
-    torch differentiates, of which the gradients of gradients are taken.
+    ``truth`` is the same function by operations that torch differentiates; ``backward(inputs, output, grad)`` returns
+    a gradient for each input by faster ones, which are not differentiated again.
     """
 
     def keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -39,7 +39,7 @@ def differentiate(operator: Any, backward: Callable[..., Any], truth: Callable[.
         *tensors, output = ctx.saved_tensors
         at = iter(tensors)
         inputs = [next(at) if boxed is None else boxed[0] for boxed in ctx.inputs]
-        if torch.is_grad_enabled():
+        if backward is None or torch.is_grad_enabled():
             return _gradients_of(truth, inputs, ctx.needs_input_grad, grad)
         return backward(inputs, output, grad)  # type: ignore[no-any-return]
 
@@ -49,8 +49,9 @@ def differentiate(operator: Any, backward: Callable[..., Any], truth: Callable[.
 def _gradients_of(
     truth: Callable[..., Tensor], inputs: list[Any], needed: tuple[bool, ...], grad: Tensor
 ) -> tuple[Tensor | None, ...]:
+    again = torch.is_grad_enabled()
     with torch.enable_grad():
         views = [i.view_as(i) if isinstance(i, Tensor) else i for i in inputs]
-        wanted = [view for view, need in zip(views, needed, strict=True) if need]
-        found = iter(torch.autograd.grad(truth(*views), wanted, grad, create_graph=True, materialize_grads=True))
+        wanted = [view for view, need in zip(views, needed, strict=False) if need]  # defaults may be left out
+        found = iter(torch.autograd.grad(truth(*views), wanted, grad, create_graph=again, materialize_grads=True))
     return tuple(next(found) if need else None for need in needed)

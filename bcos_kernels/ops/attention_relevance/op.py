@@ -29,7 +29,9 @@ def attention_relevance(
     q: Tensor, k: Tensor, v: Tensor, g: Tensor, bias: Tensor | None = None, scale: float | None = None
 ) -> Tensor:
     """Relevance of every token and head: ``r_i = Σ_p A[p, i] ⟨g[p], v_i⟩``, ``[N, H, S]``."""
-    bias, scale = _checked(q, k, v, g, bias, scale)
+    if torch.compiler.is_compiling():
+        return torch.ops.bcos_kernels.attention_relevance(q, k, v, g, bias, scale)  # type: ignore[no-any-return]
+    bias, scale = checked(q, k, v, g, bias, scale)
     with _no_autocast(q):
         return _backend(q, k, v, g, bias).tokens(q, k, v, g, bias, scale, False)[0]  # type: ignore[no-any-return]
 
@@ -38,7 +40,9 @@ def attention_backward(
     q: Tensor, k: Tensor, v: Tensor, g: Tensor, bias: Tensor | None = None, scale: float | None = None
 ) -> tuple[Tensor, Tensor]:
     """Relevance ``[N, H, S]`` and, from the same pass, the gradient of the values ``Aᵀg``, of v's shape and dtype."""
-    bias, scale = _checked(q, k, v, g, bias, scale)
+    if torch.compiler.is_compiling():
+        return torch.ops.bcos_kernels.attention_backward(q, k, v, g, bias, scale)  # type: ignore[no-any-return]
+    bias, scale = checked(q, k, v, g, bias, scale)
     with _no_autocast(q):
         return _backend(q, k, v, g, bias).tokens(q, k, v, g, bias, scale, True)  # type: ignore[no-any-return]
 
@@ -53,7 +57,9 @@ def attention_relevance_maps(
     sum_heads: bool = True,
 ) -> Tensor:
     """The same before the sum over pixels, ``A[p, i] ⟨g[p], v_i⟩``: ``[N, P, S]``, or ``[N, H, P, S]`` by head."""
-    bias, scale = _checked(q, k, v, g, bias, scale)
+    if torch.compiler.is_compiling():
+        return torch.ops.bcos_kernels.attention_relevance_maps(q, k, v, g, bias, scale, sum_heads)  # type: ignore[no-any-return]
+    bias, scale = checked(q, k, v, g, bias, scale)
     with _no_autocast(q):
         return _backend(q, k, v, g, bias).maps(q, k, v, g, bias, scale, sum_heads)  # type: ignore[no-any-return]
 
@@ -72,7 +78,7 @@ def _no_autocast(x: Tensor) -> AbstractContextManager[Any]:
     return torch.autocast(device, enabled=False) if on else nullcontext()
 
 
-def _checked(
+def checked(
     q: Tensor, k: Tensor, v: Tensor, g: Tensor, bias: Tensor | None, scale: float | None
 ) -> tuple[Tensor | None, float]:
     """The bias in full shape, without memory of its own, and the scale."""

@@ -31,6 +31,8 @@ def contribution(x: Tensor, g: Tensor, sum_over: Sequence[int]) -> Tensor:
     if not x.is_floating_point():
         raise ValueError(f"x and g must be real floating tensors, got {x.dtype}")
     dims = summed_dims(x, sum_over)
+    if torch.compiler.is_compiling():
+        return torch.ops.bcos_kernels.contribution(x, g, dims)  # type: ignore[no-any-return]
     if torch.is_grad_enabled() and (x.requires_grad or g.requires_grad):
         return reference.contribution(x, g, dims)
     return BACKENDS[dispatch.choose(x, g)].contribution(x, g, dims)  # type: ignore[no-any-return]

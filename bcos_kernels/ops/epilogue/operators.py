@@ -230,7 +230,7 @@ def _held_factor(v: Tensor, kept: Tensor, n: Tensor, lengths: Tensor | None, b: 
     return reference.apply_to_parts(v, s * reference.gains(lengths, kept))
 
 
-differentiate(_row_norm, _row_norm_backward, reference.row_norm)
-differentiate(_patch_norm, _patch_norm_backward, reference.patch_norm)
-differentiate(_scale, _scale_gradients, reference.scale)
-differentiate(_apply_factor, _apply_factor_gradients, _held_factor)
+differentiate(_row_norm, reference.row_norm, _row_norm_backward)
+differentiate(_patch_norm, reference.patch_norm, _patch_norm_backward)
+differentiate(_scale, reference.scale, _scale_gradients)
+differentiate(_apply_factor, _held_factor, _apply_factor_gradients)
