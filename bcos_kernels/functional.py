@@ -150,7 +150,7 @@ def _transform(
     whole = transform(first, weight, norm if norm is None else primal(norm), layer, extras)
     out, choice, *_ = whole
     if stack:
-        out = torch.cat([out, push(x[len(first) :], weight, layer, whole)])
+        out = push(x[len(first) :], weight, layer, whole)
         choice = None if choice is None else choice.repeat(slices(), *[1] * (choice.ndim - 1))
     return out if gain is None else maxout.apply_gain(out, gain.to(out.dtype), choice, max_out)
 

@@ -10,7 +10,7 @@ from bcos_kernels import dispatch
 from bcos_kernels.ops import maxout, passes
 from bcos_kernels.ops.autograd import BcosOp, DualBcosOp
 from bcos_kernels.ops.compose import compose
-from bcos_kernels.ops.epilogue import reference
+from bcos_kernels.ops.epilogue import operators, reference
 from bcos_kernels.ops.layer import Layer, Primal, over_lengths
 from bcos_kernels.ops.weights import lengths as lengths_of
 
@@ -36,16 +36,30 @@ def transform(x: Tensor, weight: Tensor, norm: Tensor | None, layer: Layer, extr
 
 
 def push(others: Tensor, weight: Tensor, layer: Layer, primal: Primal) -> Tensor:
-    """The linear map that the layer is at the primal, on others."""
+    """The output of the primal, and after it the linear map that the layer is there, on others."""
     (out, choice, w_x, n, used), linear = primal, layer.linear
     v = linear(others, weight)
     if choice is not None:
         v = over_lengths(v, lengths_of(weight) if layer.unit else None)
         v = maxout.take(v, choice.repeat(len(v) // len(choice), *[1] * (choice.ndim - 1)), layer.max_out)
     if n is None:
-        return over_lengths(v, used)
+        return torch.cat([out, over_lengths(v, used)])
     kept, n = (out if w_x is None else w_x).detach(), n.detach()
     if torch.is_grad_enabled() and v.requires_grad:  # the lengths are part of the map, but not of the held factor
         factor = reference.factor_of_kept(kept, n, None if used is None else used.detach(), layer.b, linear.delta)
-        return reference.apply_to_parts(v if used is None else over_lengths(v, lengths_of(weight)), factor)
-    return passes.epilogue(v, kept, n).apply_factor(v, kept, n, used, layer.b, linear.delta)  # type: ignore[no-any-return]
+        v = v if used is None else over_lengths(v, lengths_of(weight))
+        return torch.cat([out, reference.apply_to_parts(v, factor)])
+    backend = passes.epilogue(v, kept, n)
+    if backend is operators:
+        return torch.cat([out, backend.apply_factor(v, kept, n, used, layer.b, linear.delta)])
+    shape = len(out) + len(v), *v.shape[1:]
+    stack = torch.empty(shape, dtype=v.dtype, device=v.device, memory_format=_order(v))
+    stack[: len(out)] = out
+    backend.apply_factor(v, kept, n, used, layer.b, linear.delta, stack[len(out) :])
+    return stack
+
+
+def _order(v: Tensor) -> torch.memory_format:
+    """The memory format of v, as convolutions know it."""
+    planar = v.ndim < 4 or v.is_contiguous() or not v.is_contiguous(memory_format=torch.channels_last)
+    return torch.contiguous_format if planar else torch.channels_last

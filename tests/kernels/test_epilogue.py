@@ -255,6 +255,9 @@ def test_parts_of_a_stack_share_the_factor_of_the_primal(b, delta, dtype, kernel
         out = kernels.functions.apply_factor(lay(v), lay(kept), n, lengths, b, delta)
         true = expected(v, kept, n.repeat_interleave(2, dim=1), gains[:, None, None])
         kernels.check(out, true, true.abs(), layout, roundings=8 + 8 * b)
+        room = lay(torch.full_like(v, float("nan")))
+        assert kernels.functions.apply_factor(lay(v), lay(kept), n, lengths, b, delta, room) is room
+        assert torch.equal(room, out)
     rows, pushed, norms = kept[:, :, 0, 0], v[:, :, 0, 0], n[:, 0, 0, 0]
     out = kernels.functions.apply_factor(pushed, rows, norms, None, b, delta)
     true = expected(pushed, rows, norms[:, None], torch.ones_like(gains))

@@ -75,9 +75,14 @@ def scale(w_x: Tensor, n: Tensor, lengths: Tensor | None, b: float, delta: float
     return out
 
 
-def apply_factor(v: Tensor, kept: Tensor, n: Tensor, lengths: Tensor | None, b: float, delta: float) -> Tensor:
-    """Return ``v / lengths`` times the factor of ``kept``, whose rows all parts of v ``[S * N, ...]`` share; like v."""
-    out, step = torch.empty_like(v), kept.shape[0]
+def apply_factor(
+    v: Tensor, kept: Tensor, n: Tensor, lengths: Tensor | None, b: float, delta: float, out: Tensor | None = None
+) -> Tensor:
+    """Return ``v / lengths`` times the factor of ``kept``, whose rows all parts of v ``[S * N, ...]`` share.
+
+    In ``out``, if given, which may be v; else like v.
+    """
+    out, step = torch.empty_like(v) if out is None else out, kept.shape[0]
     for start in range(0, v.shape[0], step) if step else ():
         _kernels.apply_factor(
             _CODES[v.dtype], out[start:].data_ptr(), image_strides(out), v[start:].data_ptr(), image_strides(v),

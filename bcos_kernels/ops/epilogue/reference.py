@@ -90,9 +90,12 @@ def scale(w_x: Tensor, n: Tensor, lengths: Tensor | None, b: float, delta: float
     return (y * factor(y, n, b, delta)).to(w_x.dtype)
 
 
-def apply_factor(v: Tensor, kept: Tensor, n: Tensor, lengths: Tensor | None, b: float, delta: float) -> Tensor:
-    """``v / lengths`` times the factor of ``kept``, whose rows all parts of v ``[S * N, ...]`` share; like v."""
-    return apply_to_parts(v, gains(lengths, kept) * factor_of_kept(kept, n, lengths, b, delta))
+def apply_factor(
+    v: Tensor, kept: Tensor, n: Tensor, lengths: Tensor | None, b: float, delta: float, out: Tensor | None = None
+) -> Tensor:
+    """``v / lengths`` times the factor of ``kept``, whose rows all parts of v ``[S * N, ...]`` share; in out, if any."""
+    found = apply_to_parts(v, gains(lengths, kept) * factor_of_kept(kept, n, lengths, b, delta))
+    return found if out is None else out.copy_(found)
 
 
 def apply_to_parts(v: Tensor, s: Tensor) -> Tensor:

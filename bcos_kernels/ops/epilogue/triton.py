@@ -83,9 +83,14 @@ def scale(w_x: Tensor, n: Tensor, lengths: Tensor | None, b: float, delta: float
     return out
 
 
-def apply_factor(v: Tensor, kept: Tensor, n: Tensor, lengths: Tensor | None, b: float, delta: float) -> Tensor:
-    """Return ``v / lengths`` times the factor of ``kept``, whose rows all parts of v ``[S * N, ...]`` share; like v."""
-    out = torch.empty_like(v)
+def apply_factor(
+    v: Tensor, kept: Tensor, n: Tensor, lengths: Tensor | None, b: float, delta: float, out: Tensor | None = None
+) -> Tensor:
+    """Return ``v / lengths`` times the factor of ``kept``, whose rows all parts of v ``[S * N, ...]`` share.
+
+    In ``out``, if given, which may be v; else like v.
+    """
+    out = torch.empty_like(v) if out is None else out
     _apply_factor(out, v, kept, n, lengths, b, delta, from_output=b == 2)
     return out
 
