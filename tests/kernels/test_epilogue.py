@@ -258,7 +258,7 @@ def test_parts_of_a_stack_share_the_factor_of_the_primal(b, delta, dtype, kernel
         room = lay(torch.full_like(v, float("nan")))
         assert kernels.functions.apply_factor(lay(v), lay(kept), n, lengths, b, delta, room) is room
         assert torch.equal(room, out)
-    rows, pushed, norms = kept[:, :, 0, 0], v[:, :, 0, 0], n[:, 0, 0, 0]
+    rows, pushed, norms = kept[:, :, 0, 0], v[:, :, 0, 0], n[:, 0, 0, 0].contiguous()
     out = kernels.functions.apply_factor(pushed, rows, norms, None, b, delta)
     true = expected(pushed, rows, norms[:, None], torch.ones_like(gains))
     kernels.check(out, true, true.abs(), "rows", roundings=8 + 8 * b)

@@ -93,7 +93,7 @@ def scale(w_x: Tensor, n: Tensor, lengths: Tensor | None, b: float, delta: float
 def apply_factor(
     v: Tensor, kept: Tensor, n: Tensor, lengths: Tensor | None, b: float, delta: float, out: Tensor | None = None
 ) -> Tensor:
-    """``v / lengths`` times the factor of ``kept``, whose rows all parts of v ``[S * N, ...]`` share; in out, if any."""
+    """``v / lengths`` times the factor of ``kept``, whose rows all parts of v ``[S * N, ...]`` share; into out."""
     found = apply_to_parts(v, gains(lengths, kept) * factor_of_kept(kept, n, lengths, b, delta))
     return found if out is None else out.copy_(found)
 
