@@ -13,10 +13,14 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from bcos_kernels.ops.epilogue import cpu, reference, triton
+from bcos_kernels.ops.norms import cpu as norms_cpu
+from bcos_kernels.ops.norms import reference as norms_reference
 
 SWITCH = "BCOS_BACKEND"
 BACKENDS: dict[str, ModuleType] = {"cpu": cpu, "triton": triton, "reference": reference}
 """Name and epilogue of every backend, fastest first; the reference takes anything."""
+NORMS: dict[str, ModuleType] = {"cpu": norms_cpu, "reference": norms_reference}
+"""The norms of every backend, which take what its epilogue takes."""
 
 
 def refusals(*tensors: Tensor) -> dict[str, str]:
@@ -77,3 +81,8 @@ def choose(*tensors: Tensor) -> str:
 def epilogue(*tensors: Tensor) -> ModuleType:
     """The functions of ``ops/epilogue`` in the backend that runs for these tensors."""
     return BACKENDS[choose(*tensors)]
+
+
+def norms(*tensors: Tensor) -> ModuleType:
+    """The functions of ``ops/norms`` in the backend that runs for these tensors."""
+    return NORMS[choose(*tensors)]

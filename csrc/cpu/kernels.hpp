@@ -31,6 +31,14 @@ struct Alignment {
   double b, delta;
 };
 
+// What a norm divides by and what is constant in its gradient. per_pixel: statistics over the channels of each pixel,
+// [N, 1, H, W], else over those of a group and all pixels, [N, g]; about_mean: deviations, else root mean squares;
+// centred: the mean is subtracted; held: what is divided by is a constant; given: statistics are read, not computed.
+struct Norm {
+  bool per_pixel, about_mean, centred, held, given;
+  double eps;
+};
+
 // One entry per kernel, filled once per instruction set. Per-pixel factors (norms, coefficients) are
 // contiguous [N, g, H, W] in the accumulation type: double for double, float for everything else.
 struct Kernels {
@@ -49,6 +57,11 @@ struct Kernels {
                          void* coefficients, Alignment, int threads);
   void (*project_rows)(Dtype, int64_t rows, int64_t columns, void* grad, const void* weight, const void* lengths,
                        int threads);
+  // Statistics in the accumulation type, weight [C] in it too or null. No out (dx): nothing but the statistics (dw).
+  void (*normalise)(Dtype, Extent, const Norm&, Image out, Image x, void* mean, void* rstd, const void* weight,
+                    int threads);
+  void (*normalise_backward)(Dtype, Extent, const Norm&, Image dx, Image grad, Image x, void* mean, void* rstd,
+                             const void* weight, void* dw, int threads);
 };
 
 extern const Kernels baseline_kernels;
