@@ -15,11 +15,12 @@ from torch.autograd import forward_ad
 from bcos_kernels.ops.epilogue import cpu, reference, triton
 from bcos_kernels.ops.norms import cpu as norms_cpu
 from bcos_kernels.ops.norms import reference as norms_reference
+from bcos_kernels.ops.norms import triton as norms_triton
 
 SWITCH = "BCOS_BACKEND"
 BACKENDS: dict[str, ModuleType] = {"cpu": cpu, "triton": triton, "reference": reference}
 """Name and epilogue of every backend, fastest first; the reference takes anything."""
-NORMS: dict[str, ModuleType] = {"cpu": norms_cpu, "reference": norms_reference}
+NORMS: dict[str, ModuleType] = {"cpu": norms_cpu, "triton": norms_triton, "reference": norms_reference}
 """The norms of every backend, which take what its epilogue takes."""
 
 

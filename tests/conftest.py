@@ -11,4 +11,5 @@ torch.set_num_threads(min(2, torch.get_num_threads()))
 # When it is imported, not later, Triton decides whether what it defines is compiled or interpreted.
 if importlib.util.find_spec("triton") is not None and not torch.cuda.is_available():
     with patch.dict(os.environ, TRITON_INTERPRET="1"):
-        importlib.import_module("bcos_kernels.ops.epilogue.triton_kernels")
+        for kernels in ("epilogue.triton_kernels", "norms.triton_kernels", "norms.triton_row_kernels"):
+            importlib.import_module(f"bcos_kernels.ops.{kernels}")

@@ -7,6 +7,7 @@ the reference, which autograd differentiates.
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
@@ -50,11 +51,14 @@ def normalise(x: Tensor, weight: Tensor | None, norm: Norm) -> tuple[Tensor, Ten
     first = primal(x)
     if dispatch.transforms() is not None:
         out, mean, rstd = compose(first, weight, norm, is_explaining())
+        mean, rstd = mean.detach(), rstd.detach()
+    elif _is_plain(first, weight):
+        out, mean, rstd = _run(first, weight, norm)
     else:
         out, mean, rstd = NormOp.apply(first, weight, norm, is_explaining())  # type: ignore[no-untyped-call]
     if slices() > 1:
-        out = torch.cat([out, push(x[len(first) :], weight, norm, rstd.detach(), slices() - 1)])
-    return out, mean.detach(), rstd.detach()
+        out = torch.cat([out, push(x[len(first) :], weight, norm, rstd, slices() - 1)])
+    return out, mean, rstd
 
 
 def affine_map(x: Tensor, weight: Tensor | None, mean: Tensor | None, rstd: Tensor) -> Tensor:
@@ -80,17 +84,13 @@ class NormOp(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, weight: Tensor | None, norm: Norm, held: bool
     ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-        image, wide = as_image(x, norm.over), _wide(weight, x)
-        backend = dispatch.norms(x) if wide is None else dispatch.norms(x, wide)
-        out, mean, rstd = backend.forward(
-            image, wide, norm.groups_of(image), norm.eps, norm.centred, norm.about_mean, norm.per_pixel
-        )
+        out, mean, rstd = _run(x, weight, norm)
         ctx.norm, ctx.held = norm, held
         ctx.save_for_backward(x, weight, mean, rstd)
         if forward_ad._current_level >= 0:
             ctx.save_for_forward(x, weight, mean, rstd)
         ctx.mark_non_differentiable(mean, rstd)
-        return from_image(out, x, norm.over), mean, rstd
+        return out, mean, rstd
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, *unused: Any) -> tuple[Tensor | None, ...]:
@@ -134,12 +134,11 @@ class AffineOp(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor | None, mean: Tensor | None, rstd: Tensor) -> Tensor:
         wide = _wide(weight, x)
-        backend = dispatch.norms(x) if wide is None else dispatch.norms(x, wide)
         ctx.save_for_backward(x, weight, mean, rstd)
         if forward_ad._current_level >= 0:
             ctx.save_for_forward(x, weight, mean, rstd)
         about = None if mean is None else mean[None]
-        return from_image(backend.apply(as_image(x, "batch"), wide, about, rstd[None]), x, "batch")
+        return from_image(_backend(x, wide).apply(as_image(x, "batch"), wide, about, rstd[None]), x, "batch")
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -195,12 +194,32 @@ def push(v: Tensor, weight: Tensor | None, norm: Norm, rstd: Tensor, parts: int)
     image, wide = as_image(v, norm.over, parts), _wide(weight, v)
     graph = torch.is_grad_enabled() and (v.requires_grad or (wide is not None and wide.requires_grad))
     through = graph or dispatch.transforms() is not None
-    backend = reference if through else dispatch.norms(v) if wide is None else dispatch.norms(v, wide)
+    backend = reference if through else _backend(v, wide)
     mean = None
     if norm.centred:
         mean, _ = backend.statistics(image, norm.groups_of(image), 1.0, True, norm.per_pixel)
     every = rstd.repeat(len(image) // max(1, len(rstd)), *[1] * (rstd.ndim - 1))
     return from_image(backend.apply(image, wide, mean, every), v, norm.over)
+
+
+def _run(x: Tensor, weight: Tensor | None, norm: Norm) -> tuple[Tensor, Tensor, Tensor]:
+    """``out, mean, rstd`` by the backend that runs for x."""
+    image, wide = as_image(x, norm.over), _wide(weight, x)
+    out, mean, rstd = _backend(x, wide).forward(
+        image, wide, norm.groups_of(image), norm.eps, norm.centred, norm.about_mean, norm.per_pixel
+    )
+    return from_image(out, x, norm.over), mean, rstd
+
+
+def _is_plain(*tensors: Tensor | None) -> bool:
+    """Whether nobody differentiates what is computed of these: an autograd function would cost more than a norm."""
+    if forward_ad._current_level >= 0:
+        return False
+    return not torch.is_grad_enabled() or not any(t is not None and t.requires_grad for t in tensors)
+
+
+def _backend(x: Tensor, wide: Tensor | None) -> ModuleType:
+    return dispatch.norms(x) if wide is None else dispatch.norms(x, wide)
 
 
 def _wide(weight: Tensor | None, x: Tensor) -> Tensor | None:
