@@ -145,8 +145,7 @@ class BatchNorm2d(nn.BatchNorm2d):
         if input.ndim != 4 or input.shape[1] != self.num_features:
             raise ValueError(f"expected [N, {self.num_features}, H, W], got {list(input.shape)}")
         if not self.training and self.running_var is not None:
-            mean = self.running_mean if self.centred else None
-            return affine_map(input, self.weight, mean, (self.running_var + self.eps).rsqrt())
+            return affine_map(input, self.weight, self.subtracted_constant(), self.running_var, self.eps)
         if self.training and self.track_running_stats and is_explaining():
             raise ValueError("explaining a batch norm in training mode would change its running statistics; call"
                              " model.eval() first")  # fmt: skip
@@ -158,6 +157,10 @@ class BatchNorm2d(nn.BatchNorm2d):
         if self.training and self.running_var is not None:
             self._track(mean, rstd, count)
         return out
+
+    def subtracted_constant(self) -> Tensor | None:
+        """The running mean where the norm subtracts it, which makes it a true bias: centred, in evaluation."""
+        return self.running_mean if self.centred and not self.training else None
 
     @torch.no_grad()
     def _track(self, mean: Tensor, rstd: Tensor, count: int) -> None:

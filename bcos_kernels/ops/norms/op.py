@@ -46,8 +46,7 @@ def normalise(x: Tensor, weight: Tensor | None, norm: Norm) -> tuple[Tensor, Ten
     x: floating, of the shape that ``norm.over`` names; weight: ``[C]``, of any floating dtype. Under explanation mode
     rstd is a constant; in a stacked batch it is that of the first part, and each part has a mean of its own.
     """
-    if not x.is_floating_point():
-        raise ValueError(f"x must be a real floating tensor, got {x.dtype}")
+    _check(x)
     first = primal(x)
     if dispatch.transforms() is not None:
         out, mean, rstd = compose(first, weight, norm, is_explaining())
@@ -61,14 +60,18 @@ def normalise(x: Tensor, weight: Tensor | None, norm: Norm) -> tuple[Tensor, Ten
     return out, mean, rstd
 
 
-def affine_map(x: Tensor, weight: Tensor | None, mean: Tensor | None, rstd: Tensor) -> Tensor:
-    """``weight * (x - mean) * rstd`` by channel, of constants ``[C]`` of a batch norm that is not training.
+def affine_map(x: Tensor, weight: Tensor | None, mean: Tensor | None, power: Tensor, eps: float) -> Tensor:
+    """``weight * (x - mean) / sqrt(power + eps)`` by channel, of constants ``[C]``: a batch norm in evaluation.
 
-    x: ``[N, C, *]``. In a stacked batch the mean, which is a bias, belongs to the first part alone.
+    x: ``[N, C, *]``, floating. In a stacked batch the mean, which is a bias, belongs to the first part alone.
     """
-    first = primal(x)
+    _check(x)
+    first, rstd = primal(x), (power.to(accumulator(x)) + eps).rsqrt()
+    mean = None if mean is None else mean.to(rstd.dtype)
     if dispatch.transforms() is not None:
         out = compose_affine(first, weight, mean, rstd)
+    elif _is_plain(first, weight, mean):
+        out = _run_affine(first, weight, mean, rstd)
     else:
         out = AffineOp.apply(first, weight, mean, rstd)  # type: ignore[no-untyped-call]
     if slices() == 1:
@@ -133,12 +136,10 @@ class AffineOp(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor | None, mean: Tensor | None, rstd: Tensor) -> Tensor:
-        wide = _wide(weight, x)
         ctx.save_for_backward(x, weight, mean, rstd)
         if forward_ad._current_level >= 0:
             ctx.save_for_forward(x, weight, mean, rstd)
-        about = None if mean is None else mean[None]
-        return from_image(_backend(x, wide).apply(as_image(x, "batch"), wide, about, rstd[None]), x, "batch")
+        return _run_affine(x, weight, mean, rstd)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -165,11 +166,11 @@ class AffineOp(torch.autograd.Function):
         x, weight, mean, rstd = ctx.saved_tensors
         parts = []
         if x_t is not None:
-            parts.append(AffineOp.apply(x_t, weight, None, rstd))  # type: ignore[no-untyped-call]
+            parts.append(_run_affine(x_t, weight, None, rstd))
         if weight_t is not None:
-            parts.append(AffineOp.apply(x, weight_t, mean, rstd))  # type: ignore[no-untyped-call]
+            parts.append(_run_affine(x, weight_t, mean, rstd))
         if mean_t is not None:
-            parts.append(AffineOp.apply(torch.zeros_like(x), weight, mean_t, rstd))  # type: ignore[no-untyped-call]
+            parts.append(_run_affine(torch.zeros_like(x), weight, mean_t, rstd))
         return _sum(parts, x)
 
 
@@ -209,6 +210,16 @@ def _run(x: Tensor, weight: Tensor | None, norm: Norm) -> tuple[Tensor, Tensor, 
         image, wide, norm.groups_of(image), norm.eps, norm.centred, norm.about_mean, norm.per_pixel
     )
     return from_image(out, x, norm.over), mean, rstd
+
+
+def _run_affine(x: Tensor, weight: Tensor | None, mean: Tensor | None, rstd: Tensor) -> Tensor:
+    wide, about = _wide(weight, x), None if mean is None else mean[None]
+    return from_image(_backend(x, wide).apply(as_image(x, "batch"), wide, about, rstd[None]), x, "batch")
+
+
+def _check(x: Tensor) -> None:
+    if not x.is_floating_point():
+        raise ValueError(f"x must be a real floating tensor, got {x.dtype}")
 
 
 def _is_plain(*tensors: Tensor | None) -> bool:
