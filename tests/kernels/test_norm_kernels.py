@@ -27,11 +27,11 @@ SPANS = {
     "rows": ((5, 35, 1, 1), 1, True),
 }
 LARGE = {
-    "groups": ((2, 6, 41, 61), 2, False),
+    "groups": ((2, 6, 33, 41), 2, False),
     "one group": ((1, 70, 9, 33), 1, False),
-    "batch": ((1, 5, 7, 700), 5, False),
+    "batch": ((1, 5, 7, 300), 5, False),
     "positions": ((1, 70, 9, 77), 1, True),
-    "rows": ((70, 1500, 1, 1), 1, True),
+    "rows": ((70, 1100, 1, 1), 1, True),
 }
 
 
@@ -47,8 +47,12 @@ class Kernels:
             pytest.skip(f"not for {dtype}")
         names = list(IMAGE_LAYOUTS)
         if self.interpreted:  # in the interpreter a half type changes nothing but the casts
-            names = names[:3] if dtype == torch.float32 else names[1:2]
+            names = names[:2] if dtype == torch.float32 else names[1:2]
         return {name: IMAGE_LAYOUTS[name] for name in names}
+
+    def needs(self):
+        """Which gradients to ask for: of x, of the weight."""
+        return [(True, True)] if self.interpreted else [(True, True), (True, False), (False, True)]
 
     def check(self, out, expected, magnitude, where):
         # Triton's interpreter cuts bfloat16 off where a device rounds.
@@ -98,7 +102,7 @@ def check_all(kernels, x, grad, weight, span, kind, where):
     kernels.check(given, expected, size, f"{where}: given")
     for held in (False, True):
         dx, dw, dx_size, dw_size = gradients(grad, x, weight, groups, centred, about_mean, per_pixel, held)
-        for need_dx, need_dw in ((True, True), (True, False), (False, True)):
+        for need_dx, need_dw in kernels.needs():
             found = f.backward(
                 grad, x, weight, mean, true_rstd.to(rstd), centred, about_mean, held, need_dx, need_dw
             )  # fmt: skip
@@ -117,16 +121,21 @@ def test_every_layout(span, kind, dtype, kernels):
     for layout, lay in kernels.layouts(dtype).items():
         x, grad, weight = inputs(SPANS[span][0], dtype, kernels.device)
         check_all(kernels, lay(x), lay(grad), weight, SPANS[span], kind, layout)
-    check_all(kernels, lay(x), grad[:, :1, :1, :1].expand_as(x), None, SPANS[span], kind, "expanded, no weight")
+    if dtype == torch.float32:
+        lay = IMAGE_LAYOUTS["sliced"]
+        check_all(kernels, lay(x), grad[:, :1, :1, :1].expand_as(x), None, SPANS[span], kind, "sliced, no weight")
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last", "sliced"])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("span", LARGE)
-def test_sums_in_many_parts(span, kind, layout, kernels):
-    if kernels.interpreted and layout == "sliced":
-        pytest.skip("sums are split as for the other layouts")
+def test_sums_in_many_parts(span, kind, layout, kernels, monkeypatch):
+    if kernels.interpreted and (layout == "sliced" or kind == "deviation"):
+        pytest.skip("sums are split as for the others")
+    monkeypatch.setattr(triton, "PROGRAMS", 4)  # each then sums several tiles
     x, grad, weight = inputs(LARGE[span][0], torch.float32, kernels.device)
+    if kernels.interpreted and LARGE[span][2]:
+        x, grad = x[:5, :, :2], grad[:5, :, :2]
     lay = IMAGE_LAYOUTS[layout]
     check_all(kernels, lay(x), lay(grad), weight, LARGE[span], kind, layout)
 
@@ -142,10 +151,11 @@ def test_expanded_inputs(span, kernels):
 
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 @pytest.mark.parametrize("span", LARGE)
-def test_a_far_centre_costs_no_precision(span, layout, kernels):
+def test_a_far_centre_costs_no_precision(span, layout, kernels, monkeypatch):
     """A variance as the difference of two large sums would have no digit left."""
+    monkeypatch.setattr(triton, "PROGRAMS", 4)
     shape, groups, per_pixel = LARGE[span]
-    x = random(shape, torch.float32, 0, kernels.device) + 10000
+    x = random(shape, torch.float32, 0, kernels.device)[: 5 if kernels.interpreted else None] + 10000
     x = IMAGE_LAYOUTS[layout](x)
     out, _, rstd = kernels.functions.forward(x, None, groups, EPS, True, True, per_pixel)
     expected, _, true_rstd, _ = truth(x, None, groups, True, True, per_pixel)
@@ -158,7 +168,7 @@ def test_a_far_centre_costs_no_precision(span, layout, kernels):
 @pytest.mark.parametrize("span", SPANS)
 def test_constants_are_finite(span, kind, dtype, kernels):
     (shape, groups, per_pixel), (centred, about_mean) = SPANS[span], KINDS[kind]
-    if dtype not in kernels.dtypes:
+    if dtype not in kernels.dtypes or (kernels.interpreted and dtype != torch.float32):
         pytest.skip(f"not for {dtype}")
     for value in (0.0, 2.0):
         x = torch.full(shape, value, dtype=dtype, device=kernels.device)

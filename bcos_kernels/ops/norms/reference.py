@@ -62,7 +62,7 @@ def backward(
     value = offset if centred else wide
     dx = dw = wide.new_empty(0)
     if need_dw:
-        dw = (upstream * value * r).sum((0, 3, 4)).flatten()
+        dw = (upstream * value * r).sum((0, 3, 4)).reshape(-1)  # legacy vmap knows reshape, not flatten
     if need_dx:
         h = upstream if weight is None else upstream * _per_channel(weight, upstream)
         slope = (h * value).mean(axes, keepdim=True) * r.pow(3)

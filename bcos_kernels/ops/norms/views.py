@@ -14,12 +14,13 @@ from typing import Literal
 from torch import Tensor
 
 Over = Literal["group", "position", "last", "batch"]
+_CHANNELS_FIRST = {3: (0, 2, 1), 4: (0, 3, 1, 2)}
 
 
 def as_image(x: Tensor, over: Over, parts: int = 1) -> Tensor:
     """x as an image."""
     if over == "last":
-        return as_image(x.movedim(-1, 1) if 2 < x.ndim < 5 else x.reshape(-1, x.shape[-1]), "position")
+        return as_image(x.permute(_CHANNELS_FIRST[x.ndim]) if 2 < x.ndim < 5 else x.reshape(-1, x.shape[-1]), "position")
     if over == "batch":
         n, c = x.shape[:2]
         return x.reshape(parts, n // parts, c, -1 if x.numel() else x.shape[2:].numel()).transpose(1, 2)
@@ -27,7 +28,7 @@ def as_image(x: Tensor, over: Over, parts: int = 1) -> Tensor:
         return x[:, :, None, None]
     if x.ndim == 3:
         return x[:, :, None]
-    return x if x.ndim == 4 else x.flatten(3)
+    return x if x.ndim == 4 else x.reshape(*x.shape[:3], x.shape[3:].numel())
 
 
 def from_image(image: Tensor, like: Tensor, over: Over) -> Tensor:
@@ -35,5 +36,5 @@ def from_image(image: Tensor, like: Tensor, over: Over) -> Tensor:
     if over == "batch":
         return image.transpose(1, 2).reshape(like.shape)
     if over == "last" and 2 < like.ndim < 5:
-        return (image[:, :, 0] if like.ndim == 3 else image).movedim(1, -1)
+        return image[:, :, 0].transpose(1, 2) if like.ndim == 3 else image.permute(0, 2, 3, 1)
     return image if image.shape == like.shape else image.reshape(like.shape)
