@@ -122,8 +122,6 @@ class BatchNorm2d(nn.BatchNorm2d):
     it would change them.
     """
 
-    bias: None
-
     def __init__(
         self,
         num_features: int,

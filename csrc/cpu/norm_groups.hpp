@@ -83,8 +83,8 @@ Moments moments_of_group(const GroupNorm<accumulator_t<T>>& k, Image x, int64_t 
   const auto found = room<Moments>(tasks);
   share(tasks, threads, [&](int64_t task) {
     const int64_t w = task % parts * part_length, row = task / parts % k.e.h, c = first + task / parts / k.e.h;
-    found[task] =
-        moments_of_part<T, adjoin>(at<const T>(x, n, c, row, w), x.w, smaller(part_length, length - w), k.norm.about_mean);
+    const int64_t count = smaller(part_length, length - w);
+    found[task] = moments_of_part<T, adjoin>(at<const T>(x, n, c, row, w), x.w, count, k.norm.about_mean);
   });
   Moments whole;
   for (int64_t task = 0; task < tasks; ++task) join(whole, found[task]);

@@ -1,4 +1,4 @@
-"""Batch norm without a bias: beside torch's and the formulas of the bcos library, in training, evaluation, explanation."""
+"""Batch norm without a bias, beside torch's and the formulas of the bcos library: training, evaluation, explanation."""
 
 import pytest
 import torch

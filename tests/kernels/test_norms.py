@@ -133,7 +133,12 @@ def test_gradient_for_training_is_that_of_torch(make, reference, shape):
 
 
 def test_zero_stays_zero():
-    for norm, shape in ((GroupNorm(2, 6), (2, 6, 3, 3)), (LayerNorm(6), (2, 6)), (RMSNorm(6), (2, 6)), (PositionNorm2d(6), (2, 6, 3, 3))):
+    for norm, shape in (
+        (GroupNorm(2, 6), (2, 6, 3, 3)),
+        (LayerNorm(6), (2, 6)),
+        (RMSNorm(6), (2, 6)),
+        (PositionNorm2d(6), (2, 6, 3, 3)),
+    ):
         assert torch.equal(norm(torch.zeros(shape)), torch.zeros(shape))
 
 

@@ -1,4 +1,4 @@
-"""Bias-free norms and their gradients in float64, written out over explicit axes, and the magnitudes that enter them."""
+"""Bias-free norms and their gradients in float64 over explicit axes, and the magnitudes that enter them."""
 
 import torch
 
@@ -44,6 +44,6 @@ def gradients(grad, x, weight, groups, centred, about_mean, per_pixel, held):
 
 
 def _per_channel(weight, wide):
-    return torch.ones_like(wide[0, :, :, :1, :1] if len(wide) else wide.new_empty(wide.shape[1:])[:, :, :1, :1]) * (
-        1.0 if weight is None else weight.double().view(wide.shape[1], wide.shape[2], 1, 1)
-    )
+    if weight is None:
+        return wide.new_ones(*wide.shape[1:3], 1, 1)
+    return weight.double().view(*wide.shape[1:3], 1, 1)

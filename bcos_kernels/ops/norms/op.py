@@ -252,6 +252,6 @@ def _again(
         # Views: where one input was computed from another, no gradient may take that way a second time.
         views = [None if t is None else t.view_as(t) for t in inputs]
         out = function(*views)
-        wanted = [t for t, asked in zip(views, needed, strict=True) if asked]
+        wanted = [t for t, asked in zip(views, needed, strict=True) if asked and t is not None]
         found = iter(torch.autograd.grad(out, wanted, grad, create_graph=True))
     return [next(found) if asked else None for asked in needed]

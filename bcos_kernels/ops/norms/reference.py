@@ -12,7 +12,6 @@ elements: the mean where squares are about zero, a gradient that is not needed.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from bcos_kernels.ops.epilogue.reference import by_group, widen

@@ -20,7 +20,9 @@ _CHANNELS_FIRST = {3: (0, 2, 1), 4: (0, 3, 1, 2)}
 def as_image(x: Tensor, over: Over, parts: int = 1) -> Tensor:
     """x as an image."""
     if over == "last":
-        return as_image(x.permute(_CHANNELS_FIRST[x.ndim]) if 2 < x.ndim < 5 else x.reshape(-1, x.shape[-1]), "position")
+        if x.ndim in _CHANNELS_FIRST:
+            return as_image(x.permute(_CHANNELS_FIRST[x.ndim]), "position")
+        return as_image(x.reshape(-1, x.shape[-1]), "position")
     if over == "batch":
         n, c = x.shape[:2]
         return x.reshape(parts, n // parts, c, -1 if x.numel() else x.shape[2:].numel()).transpose(1, 2)
@@ -35,6 +37,6 @@ def from_image(image: Tensor, like: Tensor, over: Over) -> Tensor:
     """The inverse of :func:`as_image` for an x like this one."""
     if over == "batch":
         return image.transpose(1, 2).reshape(like.shape)
-    if over == "last" and 2 < like.ndim < 5:
+    if over == "last" and like.ndim in _CHANNELS_FIRST:
         return image[:, :, 0].transpose(1, 2) if like.ndim == 3 else image.permute(0, 2, 3, 1)
     return image if image.shape == like.shape else image.reshape(like.shape)
