@@ -32,6 +32,7 @@ DERIVATIVES = (norms.gradient_sums_kernel, norms.gradient_kernel, rows.rows_grad
 NORMS = (norms.moments_kernel, norms.normalise_kernel, *FINISH, *DERIVATIVES, rows.rows_kernel)
 NUMBERS = {"exponent", "delta", "eps"}
 WINDOW = {"KERNEL_H": 3, "KERNEL_W": 3, "STRIDE_H": 1, "STRIDE_W": 1, "DILATION_H": 1, "DILATION_W": 1}
+ONES = {"members": 1, "groups": 1, "splits": 1, "tiles": 1, "steps": 1}  # a 1 is a constant to the compiler
 PLACES = {"channels_last": (1 << 20, 1, 1 << 14, 256), "contiguous": (1 << 20, 4096, 64, 1)}
 
 
@@ -50,6 +51,7 @@ def cases():
     yield epilogue.spread_kernel, {**WINDOW, "FLAT": True}
     for centred in (False, True):
         yield from norm_cases({"CENTRED": centred, "ABOUT_MEAN": centred, "WEIGHT": True, "FLAT": True})
+    yield from norm_cases({"CENTRED": True, "ABOUT_MEAN": True, "WEIGHT": False, "FLAT": False, **ONES})
 
 
 def norm_cases(options):

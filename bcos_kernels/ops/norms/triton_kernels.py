@@ -60,7 +60,7 @@ def finish_moments_kernel(
     parts = members * splits
     center = tl.zeros([BLOCK], tl.float32)
     total = tl.zeros([BLOCK], tl.float32)
-    size = members.to(tl.float32) * pixels
+    size = 1.0 * members * pixels
     if ABOUT_MEAN:
         for start in range(0, parts, BLOCK):
             part = start + tl.arange(0, BLOCK)
@@ -158,7 +158,7 @@ def finish_gradient_sums_kernel(
         first_sum += factor * tl.load(plain + at * parts + part, mask=inside, other=0.0)
         second_sum += factor * tl.load(along + at * parts + part, mask=inside, other=0.0)
     inverse = tl.load(rstd + at)
-    size = members.to(tl.float32) * pixels
+    size = 1.0 * members * pixels
     if CENTRED:
         tl.store(base + at, inverse * tl.sum(first_sum, axis=0) / size)
     if not HELD:
