@@ -15,6 +15,7 @@ from bcos_kernels.call import Call, Model
 from bcos_kernels.cotangents import Cotangent, Target, cotangents
 from bcos_kernels.forward import along
 from bcos_kernels.mode import stacked
+from bcos_kernels.modules.norms import BatchNorm2d
 
 # functional_call swaps parameters in place for the length of a call: two at once could restore each other's.
 _swapping = threading.RLock()
@@ -69,7 +70,8 @@ def completeness(
 
     Arguments as :func:`bcos_kernels.explanation.contributions`, with a single cotangent. A parameter b
     whose name contains "bias" is an input of its own: it gives ``<b, dL/db>`` and is reported under its
-    name, as is the constant that the running mean of a batch norm subtracts. ``offsets`` names further
+    name, as is the constant that the running mean of a batch norm subtracts, in evaluation, with a bias beside it
+    or with none. ``offsets`` names further
     parameters that the model adds, such as a position embedding. Whatever is neither (a constant in the
     code, an activation that is not held) shows as ``error`` and as the budget's "rest".
     The total comes from forward-mode, the budget from backward-mode differentiation. Not for a model
@@ -120,8 +122,8 @@ def _inner(a: Tensor, b: Tensor) -> float:
     return float((a.detach().double() * b.double()).sum())
 
 
-def _biases(model: Model, offsets: Sequence[str]) -> dict[str, nn.Parameter]:
-    """Parameters that are true biases, by name."""
+def _biases(model: Model, offsets: Sequence[str]) -> dict[str, Tensor]:
+    """Parameters that are true biases, by name, and running means that a batch norm without a bias subtracts."""
     if not isinstance(model, nn.Module):
         if offsets:
             raise ValueError("offsets name parameters: the model must be an nn.Module")
@@ -129,7 +131,13 @@ def _biases(model: Model, offsets: Sequence[str]) -> dict[str, nn.Parameter]:
     parameters = dict(model.named_parameters())
     if unknown := set(offsets) - parameters.keys():
         raise ValueError(f"offsets that are no parameter of the model: {', '.join(sorted(unknown))}")
-    return {name: p for name, p in parameters.items() if name in offsets or "bias" in name.rpartition(".")[2]}
+    found: dict[str, Tensor] = {
+        name: p for name, p in parameters.items() if name in offsets or "bias" in name.rpartition(".")[2]
+    }
+    for name, module in model.named_modules():
+        if isinstance(module, BatchNorm2d) and (mean := module.subtracted_constant()) is not None:
+            found[f"{name}.running_mean" if name else "running_mean"] = mean
+    return found
 
 
 def _running_means(model: Model) -> dict[str, tuple[str, Tensor]]:

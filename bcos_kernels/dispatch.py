@@ -13,10 +13,15 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from bcos_kernels.ops.epilogue import cpu, reference, triton
+from bcos_kernels.ops.norms import cpu as norms_cpu
+from bcos_kernels.ops.norms import reference as norms_reference
+from bcos_kernels.ops.norms import triton as norms_triton
 
 SWITCH = "BCOS_BACKEND"
 BACKENDS: dict[str, ModuleType] = {"cpu": cpu, "triton": triton, "reference": reference}
 """Name and epilogue of every backend, fastest first; the reference takes anything."""
+NORMS: dict[str, ModuleType] = {"cpu": norms_cpu, "triton": norms_triton, "reference": norms_reference}
+"""The norms of every backend, which take what its epilogue takes."""
 
 
 def refusals(*tensors: Tensor) -> dict[str, str]:
@@ -75,3 +80,8 @@ def choose(*tensors: Tensor) -> str:
 def epilogue(*tensors: Tensor) -> ModuleType:
     """The functions of ``ops/epilogue`` in the backend that runs for these tensors."""
     return BACKENDS[choose(*tensors)]
+
+
+def norms(*tensors: Tensor) -> ModuleType:
+    """The functions of ``ops/norms`` in the backend that runs for these tensors."""
+    return NORMS[choose(*tensors)]

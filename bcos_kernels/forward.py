@@ -9,6 +9,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from bcos_kernels.call import Call
 from bcos_kernels.mode import stacked
+from bcos_kernels.modules.norms import BatchNorm2d
 
 _PROBE = (-1.5, 1.25)  # no multiple of 1, both signs, and no number of them sums to 0
 _UNHELD = ("activation", "batchnorm", "instancenorm", "normalization", "dropout", "rnn", "transformer")
@@ -80,6 +81,8 @@ def _not_linear(call: Call, deviation: float) -> str:
         kind = type(module).__name__
         if isinstance(getattr(module, "bias", None), Tensor):
             suspects.append(f"{name} ({kind}, has a bias)")
+        elif isinstance(module, BatchNorm2d) and module.subtracted_constant() is not None:
+            suspects.append(f"{name} ({kind}, subtracts a running mean)")
         elif type(module).__module__.removeprefix("torch.nn.modules.") in _UNHELD:
             suspects.append(f"{name} ({kind}, not held)")
     found = f"; suspects: {', '.join(suspects[:8])}" if suspects else ""

@@ -130,6 +130,27 @@ void contribution(int dtype, uintptr_t x, uintptr_t g, uintptr_t sums, Three kep
   call.kernels.contribution(Dtype(dtype), products, pointer(x), pointer(g), pointer(sums), along_sums, threads);
 }
 
+// Norm: per_pixel, about_mean, centred, held, given.
+bcos::Norm norm_of(const std::array<bool, 5>& flags, double eps) {
+  return {flags[0], flags[1], flags[2], flags[3], flags[4], eps};
+}
+
+void normalise(int dtype, uintptr_t out, Four out_strides, uintptr_t x, Four x_strides, Four shape, uintptr_t mean,
+               uintptr_t rstd, uintptr_t weight, int64_t groups, std::array<bool, 5> flags, double eps, int threads) {
+  const Call call;
+  call.kernels.normalise(Dtype(dtype), extent(shape, groups), norm_of(flags, eps), image(out, out_strides),
+                         image(x, x_strides), pointer(mean), pointer(rstd), pointer(weight), threads);
+}
+
+void normalise_backward(int dtype, uintptr_t dx, Four dx_strides, uintptr_t grad, Four grad_strides, uintptr_t x,
+                        Four x_strides, Four shape, uintptr_t mean, uintptr_t rstd, uintptr_t weight, uintptr_t dw,
+                        int64_t groups, std::array<bool, 5> flags, int threads) {
+  const Call call;
+  call.kernels.normalise_backward(Dtype(dtype), extent(shape, groups), norm_of(flags, 0), image(dx, dx_strides),
+                                  image(grad, grad_strides), image(x, x_strides), pointer(mean), pointer(rstd),
+                                  pointer(weight), pointer(dw), threads);
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_cpu, m) {
@@ -143,6 +164,8 @@ PYBIND11_MODULE(_cpu, m) {
   m.def("spread", &spread);
   m.def("spread_rows", &spread_rows);
   m.def("contribution", &contribution);
+  m.def("normalise", &normalise);
+  m.def("normalise_backward", &normalise_backward);
   m.def("instruction_sets", [] {
     std::vector<std::string> names;
     for (const bcos::Kernels* kernels : bcos::available()) names.emplace_back(kernels->name);

@@ -1,7 +1,8 @@
 """Bias-free normalisation: only a weight, and statistics that explanation holds constant.
 
-Uncentred norms divide by a root mean square; centred ones also subtract the mean, which is linear
-and stays in the graph (mathematics §3). fp16 and bf16 inputs are normalised in fp32 and rounded once.
+Centred norms subtract the mean, which is linear and stays in the graph (mathematics §3), and divide by the standard
+deviation. Uncentred ones divide by a root mean square or, with ``about_mean``, by the standard deviation too, as the
+uncentred norms of the ``bcos`` library do. Statistics are fp32 at least, and results are rounded once.
 """
 
 from __future__ import annotations
@@ -9,38 +10,35 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from bcos_kernels.mode import primal, weigh
-from bcos_kernels.modules.precision import accumulate
-
-
-def _normalise(x: Tensor, axes: tuple[int, ...], eps: float, centred: bool) -> Tensor:
-    """Divide x by its root mean square (its standard deviation when centred) over ``axes``."""
-    if centred:
-        x = x - x.mean(axes, keepdim=True)
-    power = primal(x).pow(2).mean(axes, keepdim=True)
-    return weigh(x, torch.rsqrt(power + eps))
+from bcos_kernels.mode import is_explaining
+from bcos_kernels.ops.norms.op import Norm, affine_map, normalise
 
 
 class GroupNorm(nn.Module):
     """Normalise ``[N, C, *]`` over each group of channels and all positions, without a bias."""
 
     def __init__(
-        self, num_groups: int, num_channels: int, eps: float = 1e-6, centred: bool = False, affine: bool = True
+        self,
+        num_groups: int,
+        num_channels: int,
+        eps: float = 1e-6,
+        centred: bool = False,
+        affine: bool = True,
+        *,
+        about_mean: bool = False,
     ):
         super().__init__()
         if num_groups < 1 or num_channels % num_groups:
             raise ValueError(f"num_channels ({num_channels}) must be divisible by num_groups ({num_groups})")
         self.num_groups, self.num_channels, self.eps, self.centred = num_groups, num_channels, eps, centred
+        self.about_mean = centred or about_mean
         self.weight = nn.Parameter(torch.ones(num_channels)) if affine else None
 
     def forward(self, x: Tensor) -> Tensor:
         if x.ndim < 2 or x.shape[1] != self.num_channels:
             raise ValueError(f"expected [N, {self.num_channels}, *], got {list(x.shape)}")
-        groups = accumulate(x).unflatten(1, (self.num_groups, -1))
-        out = _normalise(groups, tuple(range(2, groups.ndim)), self.eps, self.centred).flatten(1, 2)
-        if self.weight is not None:
-            out = out * self.weight.view(-1, *[1] * (x.ndim - 2))
-        return out.to(x.dtype)
+        norm = Norm("group", self.num_groups, self.eps, self.centred, self.about_mean)
+        return normalise(x, self.weight, norm)[0]
 
     def extra_repr(self) -> str:
         """Constructor arguments, as nn.GroupNorm prints them."""
@@ -50,16 +48,23 @@ class GroupNorm(nn.Module):
 class LayerNorm(nn.Module):
     """Normalise the last dimension of ``[..., D]``, without a bias; centred by default."""
 
-    def __init__(self, features: int, eps: float = 1e-6, centred: bool = True, affine: bool = True):
+    def __init__(
+        self,
+        features: int,
+        eps: float = 1e-6,
+        centred: bool = True,
+        affine: bool = True,
+        *,
+        about_mean: bool = False,
+    ):
         super().__init__()
-        self.features, self.eps, self.centred = features, eps, centred
+        self.features, self.eps, self.centred, self.about_mean = features, eps, centred, centred or about_mean
         self.weight = nn.Parameter(torch.ones(features)) if affine else None
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.shape[-1] != self.features:
+        if x.ndim < 1 or x.shape[-1] != self.features:
             raise ValueError(f"expected [..., {self.features}], got {list(x.shape)}")
-        out = _normalise(accumulate(x), (-1,), self.eps, self.centred)
-        return (out if self.weight is None else out * self.weight).to(x.dtype)
+        return normalise(x, self.weight, Norm("last", 1, self.eps, self.centred, self.about_mean))[0]
 
     def extra_repr(self) -> str:
         """Constructor arguments, as nn.LayerNorm prints them."""
@@ -71,3 +76,102 @@ class RMSNorm(LayerNorm):
 
     def __init__(self, features: int, eps: float = 1e-6, affine: bool = True):
         super().__init__(features, eps, centred=False, affine=affine)
+
+
+class PositionNorm2d(nn.Module):
+    """Normalise ``[N, C, H, W]`` over the channels of each pixel, without a bias.
+
+    Arguments and state_dict of the ``bcos`` library's ``DetachablePositionNorm2d`` and, with ``centred=False``,
+    ``PositionNormUncentered2d``, both without their bias.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        eps: float = 1e-5,
+        affine: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        centred: bool = True,
+        about_mean: bool = True,
+    ):
+        super().__init__()
+        self.features, self.eps, self.centred, self.about_mean = features, eps, centred, centred or about_mean
+        self.weight = nn.Parameter(torch.ones(features, device=device, dtype=dtype)) if affine else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.ndim != 4 or x.shape[1] != self.features:
+            raise ValueError(f"expected [N, {self.features}, H, W], got {list(x.shape)}")
+        return normalise(x, self.weight, Norm("position", 1, self.eps, self.centred, self.about_mean))[0]
+
+    def extra_repr(self) -> str:
+        """Constructor arguments."""
+        return f"{self.features}, eps={self.eps}, centred={self.centred}"
+
+
+class BatchNorm2d(nn.BatchNorm2d):
+    """Normalise ``[N, C, H, W]`` over the samples and pixels of each channel, without a bias of its own.
+
+    Arguments, running statistics and state_dict of torch's batch norm without a bias and, with ``centred=False``, of
+    the ``bcos`` library's ``BatchNormUncentered2d`` without one: its ``running_var`` then averages the biased variance
+    and ``running_mean`` stays as it is, unused. With ``about_mean=False`` ``running_var`` averages mean squares.
+
+    In evaluation the statistics are constants, and the running mean of a centred norm a true bias: ``completeness``
+    reports it under its own name. Explaining a norm in training mode that tracks statistics is a ValueError, because
+    it would change them.
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        centred: bool = True,
+        about_mean: bool = True,
+    ):
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype)
+        self.register_parameter("bias", None)
+        self.centred, self.about_mean = centred, centred or about_mean
+
+    def forward(self, input: Tensor) -> Tensor:
+        if input.ndim != 4 or input.shape[1] != self.num_features:
+            raise ValueError(f"expected [N, {self.num_features}, H, W], got {list(input.shape)}")
+        if not self.training and self.running_var is not None:
+            return affine_map(input, self.weight, self.subtracted_constant(), self.running_var, self.eps)
+        if self.training and self.track_running_stats and is_explaining():
+            raise ValueError("explaining a batch norm in training mode would change its running statistics; call"
+                             " model.eval() first")  # fmt: skip
+        count = input.numel() // self.num_features
+        if self.training and count < 2:
+            raise ValueError(f"a batch norm in training needs more than 1 value per channel, got {list(input.shape)}")
+        norm = Norm("batch", 1, self.eps, self.centred, self.about_mean)
+        out, mean, rstd = normalise(input, self.weight, norm)
+        if self.training and self.running_var is not None:
+            self._track(mean, rstd, count)
+        return out
+
+    def subtracted_constant(self) -> Tensor | None:
+        """The running mean where the norm subtracts it, which makes it a true bias: centred, in evaluation."""
+        return self.running_mean if self.centred and not self.training else None
+
+    @torch.no_grad()
+    def _track(self, mean: Tensor, rstd: Tensor, count: int) -> None:
+        assert self.num_batches_tracked is not None and self.running_var is not None
+        self.num_batches_tracked.add_(1)
+        share = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        power = (rstd[0].square().reciprocal() - self.eps).clamp(min=0)
+        if self.centred:  # torch's batch norm averages the unbiased variance, the library's uncentred one the biased
+            power = power * (count / (count - 1))
+            assert self.running_mean is not None
+            self.running_mean.lerp_(mean[0].to(self.running_mean.dtype), share)
+        self.running_var.lerp_(power.to(self.running_var.dtype), share)
+
+    def extra_repr(self) -> str:
+        """Constructor arguments, as nn.BatchNorm2d prints them."""
+        return f"{super().extra_repr()}, centred={self.centred}"

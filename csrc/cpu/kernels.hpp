@@ -36,6 +36,14 @@ struct Products {
   int64_t kept[3], summed[3], x_kept[3], x_summed[3], g_kept[3], g_summed[3];
 };
 
+// What a norm divides by and what is constant in its gradient. per_pixel: statistics over the channels of each pixel,
+// [N, 1, H, W], else over those of a group and all pixels, [N, g]; about_mean: deviations, else root mean squares;
+// centred: the mean is subtracted; held: what is divided by is a constant; given: statistics are read, not computed.
+struct Norm {
+  bool per_pixel, about_mean, centred, held, given;
+  double eps;
+};
+
 // One entry per kernel, filled once per instruction set. Per-pixel factors (norms, coefficients) are
 // contiguous [N, g, H, W] in the accumulation type: double for double, float for everything else.
 struct Kernels {
@@ -55,6 +63,11 @@ struct Kernels {
   void (*project_rows)(Dtype, int64_t rows, int64_t columns, void* grad, const void* weight, const void* lengths,
                        int threads);
   void (*contribution)(Dtype, const Products&, const void* x, const void* g, void* sums, bool along_sums, int threads);
+  // Statistics in the accumulation type, weight [C] in it too or null. No out (dx): nothing but the statistics (dw).
+  void (*normalise)(Dtype, Extent, const Norm&, Image out, Image x, void* mean, void* rstd, const void* weight,
+                    int threads);
+  void (*normalise_backward)(Dtype, Extent, const Norm&, Image dx, Image grad, Image x, void* mean, void* rstd,
+                             const void* weight, void* dw, int threads);
 };
 
 extern const Kernels baseline_kernels;

@@ -8,6 +8,7 @@ import torch
 
 from bcos_kernels import native
 from bcos_kernels.ops.epilogue import cpu
+from bcos_kernels.ops.norms import cpu as norms
 
 _cpu = native.load()
 pytestmark = pytest.mark.skipif(_cpu is None, reason=native.why_missing())
@@ -28,13 +29,37 @@ def test_results_do_not_depend_on_the_number_of_threads(batch, dtype, layout):
         cpu.spread(dx, x, n, *window)
         return [*results, dx, cpu.row_norm(x.reshape(-1, 33), 1e-12)]
 
+    check_threads(run)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("groups", [1, 4, 80])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_norms_do_not_depend_on_the_number_of_threads(batch, groups, dtype, layout):
+    x = torch.randn(batch, 80, 21, 33, generator=torch.Generator().manual_seed(0)).to(dtype).to(memory_format=layout)
+    weight = torch.linspace(-1, 2, 80)
+
+    def run(threads):
+        torch.set_num_threads(threads)
+        results = []
+        for per_pixel in {False, groups == 1}:
+            out, mean, rstd = norms.forward(x, weight, groups, 1e-5, True, True, per_pixel)
+            results += [out, mean, rstd, *norms.backward(x, out, weight, mean, rstd, True, True, False, True, True)]
+        return results
+
+    check_threads(run)
+
+
+def check_threads(run):
+    """The same bits from one thread, from two, from more than there are groups, and again."""
     before = torch.get_num_threads()
     try:
-        one, two, again = run(1), run(2), run(2)
+        one, *others = run(1), run(2), run(5), run(2)
     finally:
         torch.set_num_threads(before)
-    for a, b, c in zip(one, two, again, strict=True):
-        assert torch.equal(a, b) and torch.equal(b, c)
+    for other in others:
+        assert all(map(torch.equal, one, other))
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")

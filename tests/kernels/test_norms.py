@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from bcos_kernels.mode import explanation_mode, stacked
-from bcos_kernels.modules.norms import GroupNorm, LayerNorm, RMSNorm
+from bcos_kernels.modules.norms import GroupNorm, LayerNorm, PositionNorm2d, RMSNorm
 
 EPS = 1e-5
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -15,6 +15,16 @@ def uncentred_group(x, groups, weight):
     """Group norm by RMS norm: the groups of a sample as rows."""
     rows = x.reshape(len(x), groups, -1)
     return F.rms_norm(rows, rows.shape[2:], eps=EPS).view_as(x) * weight.view(-1, *[1] * (x.ndim - 2))
+
+
+def over_deviation(x, axes, weight):
+    """An uncentred norm of the bcos library: divided by the standard deviation, the mean not subtracted."""
+    deviation = (x.float() if x.itemsize < 4 else x).var(axes, correction=0, keepdim=True).add(EPS).sqrt()
+    return (x / deviation * weight.view(-1, *[1] * (x.ndim - 2))).to(x.dtype)
+
+
+def layer_of_pixels(x, weight):
+    return F.layer_norm(x.permute(0, 2, 3, 1), weight.shape, weight, eps=EPS).permute(0, 3, 1, 2)
 
 
 CASES = {
@@ -35,6 +45,17 @@ CASES = {
         lambda: LayerNorm(6, EPS, centred=False),
         lambda x, w: F.rms_norm(x, (6,), w, eps=EPS),
         (3, 4, 6),
+    ),
+    "group over the deviation": (
+        lambda: GroupNorm(1, 6, EPS, about_mean=True),
+        lambda x, w: over_deviation(x, (1, 2, 3), w),
+        (3, 6, 4, 5),
+    ),
+    "position": (lambda: PositionNorm2d(6, EPS), layer_of_pixels, (3, 6, 4, 5)),
+    "position over the deviation": (
+        lambda: PositionNorm2d(6, EPS, centred=False),
+        lambda x, w: over_deviation(x, (1,), w),
+        (3, 6, 4, 5),
     ),
     "rms": (lambda: RMSNorm(6, EPS), lambda x, w: F.rms_norm(x, (6,), w, eps=EPS), (3, 6)),
 }
@@ -88,10 +109,11 @@ def test_held_norm_is_its_own_linear_map(make, reference, shape):
     with explanation_mode():
         out, pushed = torch.func.jvp(norm, (x,), (v,))
         own = torch.func.jvp(norm, (x,), (x,))[1]
-    assert torch.allclose(own, out, atol=1e-12)
+        plain = norm(x)
+    assert torch.allclose(own, out, atol=1e-12) and torch.allclose(plain, out, atol=1e-12)
     with stacked(2):
         both = norm(torch.cat([x, v]))
-    assert torch.equal(both[: len(x)], out)
+    assert torch.equal(both[: len(x)], plain)
     assert torch.allclose(both[len(x) :], pushed, atol=1e-12)
     with stacked(3):
         sums = norm(torch.cat([x, v, 2 * x - 3 * v]))[2 * len(x) :]
@@ -111,12 +133,17 @@ def test_gradient_for_training_is_that_of_torch(make, reference, shape):
 
 
 def test_zero_stays_zero():
-    for norm, shape in ((GroupNorm(2, 6), (2, 6, 3, 3)), (LayerNorm(6), (2, 6)), (RMSNorm(6), (2, 6))):
+    for norm, shape in (
+        (GroupNorm(2, 6), (2, 6, 3, 3)),
+        (LayerNorm(6), (2, 6)),
+        (RMSNorm(6), (2, 6)),
+        (PositionNorm2d(6), (2, 6, 3, 3)),
+    ):
         assert torch.equal(norm(torch.zeros(shape)), torch.zeros(shape))
 
 
 def test_no_norm_has_a_bias():
-    for norm in (GroupNorm(2, 6), LayerNorm(6), RMSNorm(6)):
+    for norm in (GroupNorm(2, 6), LayerNorm(6), RMSNorm(6), PositionNorm2d(6)):
         assert [name for name, _ in norm.named_parameters()] == ["weight"]
     assert not list(GroupNorm(2, 6, affine=False).parameters())
 
@@ -127,6 +154,7 @@ def test_no_norm_has_a_bias():
         (lambda: GroupNorm(4, 6), "divisible"),
         (lambda: GroupNorm(0, 6), "divisible"),
         (lambda: GroupNorm(2, 6)(torch.zeros(2, 5, 3, 3)), r"expected \[N, 6, \*\], got \[2, 5, 3, 3\]"),
+        (lambda: PositionNorm2d(6)(torch.zeros(2, 6, 3)), r"expected \[N, 6, H, W\], got \[2, 6, 3\]"),
         (lambda: LayerNorm(6)(torch.zeros(2, 5)), r"expected \[\.\.\., 6\], got \[2, 5\]"),
     ],
 )

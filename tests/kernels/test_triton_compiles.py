@@ -30,11 +30,13 @@ def compile_for(tmp_path, *arguments, module="references.compile_triton"):
 def test_kernels_compile_without_spills_and_read_wide_words(tmp_path):
     found = compile_for(tmp_path)
     assert {variant["architecture"] for variant in found} == {80, 90, 100}
-    assert len({variant["kernel"] for variant in found}) == 6
+    assert len({variant["kernel"] for variant in found}) == 14
     for variant in found:
         assert variant["spilled"] == 0, variant
         assert variant["registers"] <= 128, variant  # four blocks of 128 threads fit a multiprocessor
         assert variant["shared"] <= 16384, variant
+        if variant["known"].get("steps") == 1:
+            continue  # one element a program, or lines that do not follow one another: compiled, not fast
         # What is kept per pixel is fp32 and read at shifted places.
         assert variant["load_bits"] == (32 if variant["kernel"] == "box_norm_kernel" else 128), variant
 

@@ -21,13 +21,21 @@ from bcos_kernels.ops.dense import triton as dense_launch
 from bcos_kernels.ops.dense import triton_kernels as dense
 from bcos_kernels.ops.epilogue import triton as launch
 from bcos_kernels.ops.epilogue import triton_kernels as epilogue
+from bcos_kernels.ops.norms import triton as launch_norms
+from bcos_kernels.ops.norms import triton_kernels as norms
+from bcos_kernels.ops.norms import triton_row_kernels as rows
 
 ARCHITECTURES = (80, 90, 100)
 BIN = Path(triton.__file__).parent / "backends/nvidia/bin"
-ADDRESSES = set("out v kept grad grad_y weight norms lengths sums x dx coefficients response".split())
-WIDE = {"norms", "lengths", "sums", "coefficients"}
+WIDE = set("norms lengths sums coefficients mean rstd means squares plain along base slope dw".split())
+ADDRESSES = WIDE | set("out v kept grad grad_y weight x dx response".split())
+ROWS = (rows.rows_kernel, rows.rows_gradient_kernel)
+FINISH = (norms.finish_moments_kernel, norms.finish_gradient_sums_kernel)
+DERIVATIVES = (norms.gradient_sums_kernel, norms.gradient_kernel, rows.rows_gradient_kernel)
+NORMS = (norms.moments_kernel, norms.normalise_kernel, *FINISH, *DERIVATIVES, rows.rows_kernel)
 NUMBERS = {"exponent", "delta", "eps"}
 WINDOW = {"KERNEL_H": 3, "KERNEL_W": 3, "STRIDE_H": 1, "STRIDE_W": 1, "DILATION_H": 1, "DILATION_W": 1}
+ONES = {"members": 1, "groups": 1, "splits": 1, "tiles": 1, "steps": 1}  # a 1 is a constant to the compiler
 PLACES = {"channels_last": (1 << 20, 1, 1 << 14, 256), "contiguous": (1 << 20, 4096, 64, 1)}
 
 
@@ -44,6 +52,25 @@ def cases():
         yield epilogue.square_sums_kernel, {"FINISH": finish, "FLAT": True}
     yield epilogue.box_norm_kernel, WINDOW
     yield epilogue.spread_kernel, {**WINDOW, "FLAT": True}
+    for centred in (False, True):
+        yield from norm_cases({"CENTRED": centred, "ABOUT_MEAN": centred, "WEIGHT": True, "FLAT": True})
+    yield from norm_cases({"CENTRED": True, "ABOUT_MEAN": True, "WEIGHT": False, "FLAT": False, **ONES})
+
+
+def norm_cases(options):
+    """The norms with statistics over groups and pixels, then those with statistics per pixel."""
+    for kernel in (norms.moments_kernel, norms.gradient_sums_kernel):
+        yield kernel, options
+    for kernel in FINISH:
+        yield kernel, {**options, "BLOCK": 1024, "HELD": False}
+    for per_pixel in (False, True):
+        yield norms.normalise_kernel, {**options, "PER_PIXEL": per_pixel}
+    for held in (False, True):
+        yield norms.gradient_kernel, {**options, "HELD": held}
+    for whole in (False, True):
+        known = {**options, "WHOLE": whole}
+        yield rows.rows_kernel, {**known, "WRITE": True}
+        yield rows.rows_gradient_kernel, {**known, "HELD": False, "NEED_DX": True, "NEED_DW": True}
 
 
 def products(power):
@@ -60,12 +87,12 @@ def products(power):
 def compiled(kernel, known, layout, dtype, architecture):
     """The kernel as it would be specialised for one group of a tensor whose sizes are multiples of 16."""
     names, one = kernel.arg_names, "_c" if layout == "channels_last" else "_w"
-    tile = launch.TILE // 2 if kernel is epilogue.scale_backward_kernel else launch.TILE
-    known = {
-        **known,
-        **dict(zip(("BLOCK_P", "BLOCK_C"), launch.blocks(4096, 256, [PLACES[layout]], tile), strict=True)),
-    }
-    if not known.get("GROUPED"):
+    tile = launch.TILE // 2 if kernel in (epilogue.scale_backward_kernel, *DERIVATIVES) else launch.TILE
+    choose = launch_norms.row_blocks if kernel in ROWS else launch.blocks
+    channels = 4096 if known.get("WHOLE") is False else 256
+    block = dict(zip(("BLOCK_P", "BLOCK_C"), choose(4096, channels, [PLACES[layout]], tile), strict=True))
+    known = {**known, **block}
+    if kernel not in NORMS and not known.get("GROUPED"):
         known["groups"] = 1
     known.update({name: 1 for name in names if name.endswith(one)})
     return build(kernel, known, dtype, architecture)
