@@ -23,16 +23,16 @@ from bcos_kernels.ops.epilogue import triton as launch
 from bcos_kernels.ops.epilogue import triton_kernels as epilogue
 from bcos_kernels.ops.norms import triton as launch_norms
 from bcos_kernels.ops.norms import triton_kernels as norms
-from bcos_kernels.ops.norms import triton_row_kernels as rows
+from bcos_kernels.ops.norms import triton_row_kernels as row_norms
 
 ARCHITECTURES = (80, 90, 100)
 BIN = Path(triton.__file__).parent / "backends/nvidia/bin"
 WIDE = set("norms lengths sums coefficients mean rstd means squares plain along base slope dw".split())
 ADDRESSES = WIDE | set("out v kept grad grad_y weight x dx response".split())
-ROWS = (rows.rows_kernel, rows.rows_gradient_kernel)
+ROWS = (row_norms.rows_kernel, row_norms.rows_gradient_kernel)
 FINISH = (norms.finish_moments_kernel, norms.finish_gradient_sums_kernel)
-DERIVATIVES = (norms.gradient_sums_kernel, norms.gradient_kernel, rows.rows_gradient_kernel)
-NORMS = (norms.moments_kernel, norms.normalise_kernel, *FINISH, *DERIVATIVES, rows.rows_kernel)
+DERIVATIVES = (norms.gradient_sums_kernel, norms.gradient_kernel, row_norms.rows_gradient_kernel)
+NORMS = (norms.moments_kernel, norms.normalise_kernel, *FINISH, *DERIVATIVES, row_norms.rows_kernel)
 NUMBERS = {"exponent", "delta", "eps"}
 WINDOW = {"KERNEL_H": 3, "KERNEL_W": 3, "STRIDE_H": 1, "STRIDE_W": 1, "DILATION_H": 1, "DILATION_W": 1}
 ONES = {"members": 1, "groups": 1, "splits": 1, "tiles": 1, "steps": 1}  # a 1 is a constant to the compiler
@@ -69,8 +69,8 @@ def norm_cases(options):
         yield norms.gradient_kernel, {**options, "HELD": held}
     for whole in (False, True):
         known = {**options, "WHOLE": whole}
-        yield rows.rows_kernel, {**known, "WRITE": True}
-        yield rows.rows_gradient_kernel, {**known, "HELD": False, "NEED_DX": True, "NEED_DW": True}
+        yield row_norms.rows_kernel, {**known, "WRITE": True}
+        yield row_norms.rows_gradient_kernel, {**known, "HELD": False, "NEED_DX": True, "NEED_DW": True}
 
 
 def products(power):

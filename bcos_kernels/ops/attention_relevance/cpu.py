@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from torch import Tensor
 
 from bcos_kernels.ops.attention_relevance.reference import probabilities
-from bcos_kernels.ops.epilogue.checks import accumulator
+from bcos_kernels.ops.epilogue.layout import accumulator
 from bcos_kernels.ops.epilogue.reference import widen
 
 HELD = 1 << 18

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from bcos_kernels import native
 from bcos_kernels.ops.contribution.plan import plan
-from bcos_kernels.ops.epilogue.checks import accumulator
+from bcos_kernels.ops.epilogue.layout import accumulator
 
 _CODES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}  # csrc/cpu/kernels.hpp
 

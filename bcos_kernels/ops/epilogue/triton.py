@@ -63,7 +63,7 @@ def patch_norm(
     sums = _per_pixel_of(x, samples, groups, height, width)
     _square_sums(sums, x, groups, eps, "none")
     if norms.numel():
-        block = _power_of_2(out[0] * out[1], 256)
+        block = power_of_2(out[0] * out[1], 256)
         with on(x):
             _kernels().box_norm_kernel[(samples * groups * ceil(out[0] * out[1], block),)](
                 norms, sums, height, width, *out, padding[0], padding[2], eps,
@@ -103,14 +103,14 @@ def _apply_factor(
     groups, parts, kernels = group_count(n), v.shape[0] // kept.shape[0], _kernels()
     samples, channels, height, width = image_shape(kept)
     places = [image_strides(t) for t in (out, v, kept)]
-    pixels, flat = height * width, _flat(height, width, places)
+    pixels, is_flat = height * width, flat(height, width, places)
     block_p, block_c = blocks(pixels, channels, places)
     hops = [kept.shape[0] * t.stride(0) for t in (out, v)]
     with on(kept):
         kernels.apply_factor_kernel[(samples * ceil(pixels, block_p), ceil(channels, block_c))](
             out, v, kept, n, lengths, parts, channels, channels // groups, pixels, width, groups,
             hops[0], *places[0], hops[1], *places[1], *places[2], *exponent(b, delta),
-            POWER=power(b), FROM_OUTPUT=from_output, UNIT=lengths is not None, GROUPED=groups > 1, FLAT=flat,
+            POWER=power(b), FROM_OUTPUT=from_output, UNIT=lengths is not None, GROUPED=groups > 1, FLAT=is_flat,
             BLOCK_P=block_p, BLOCK_C=block_c,
         )  # fmt: skip
 
@@ -128,13 +128,14 @@ def scale_backward(
     groups, kernels = group_count(n), _kernels()
     samples, channels, height, width = image_shape(kept)
     places = [image_strides(t) for t in (grad_y, grad, kept)]
-    pixels, flat = height * width, _flat(height, width, places)
+    pixels, is_flat = height * width, flat(height, width, places)
     block_p, block_c = blocks(pixels, channels // groups, places, TILE // 2)
     with on(kept):
         kernels.scale_backward_kernel[(samples * ceil(pixels, block_p), groups)](
             grad_y, c, grad, kept, n, lengths, channels // groups, pixels, width, groups,
             *places[0], *places[1], *places[2], *exponent(b, delta),
-            POWER=power(b), FROM_OUTPUT=b == 2, UNIT=lengths is not None, FLAT=flat, BLOCK_P=block_p, BLOCK_C=block_c,
+            POWER=power(b), FROM_OUTPUT=b == 2, UNIT=lengths is not None, FLAT=is_flat,
+            BLOCK_P=block_p, BLOCK_C=block_c,
         )  # fmt: skip
     return grad_y, c
 
@@ -145,7 +146,7 @@ def project_rows(grad: Tensor, weight: Tensor, lengths: Tensor) -> None:
         columns = grad.numel() // grad.shape[0]
         with on(grad):
             _kernels().project_rows_kernel[(len(grad),)](
-                grad, weight, lengths, columns, BLOCK=_power_of_2(columns, 1024)
+                grad, weight, lengths, columns, BLOCK=power_of_2(columns, 1024)
             )  # fmt: skip
 
 
@@ -173,7 +174,7 @@ def _spread(
     with on(x):
         _kernels().spread_kernel[(samples * ceil(height * width, block_p), groups)](
             dx, x, c, channels // groups, height, width, groups, *out, padding[0], padding[2], *places[0], *places[1],
-            *kernel, *stride, *dilation, FLAT=_flat(height, width, places), BLOCK_P=block_p, BLOCK_C=block_c,
+            *kernel, *stride, *dilation, FLAT=flat(height, width, places), BLOCK_P=block_p, BLOCK_C=block_c,
         )  # fmt: skip
 
 
@@ -186,7 +187,7 @@ def _square_sums(sums: Tensor, x: Tensor, groups: int, eps: float, finish: str) 
     with on(x):
         _kernels().square_sums_kernel[(samples * ceil(pixels, block_p), groups)](
             sums, x, channels // groups, pixels, width, groups, *place, eps,
-            FINISH=finish, FLAT=_flat(height, width, [place]), BLOCK_P=block_p, BLOCK_C=block_c,
+            FINISH=finish, FLAT=flat(height, width, [place]), BLOCK_P=block_p, BLOCK_C=block_c,
         )  # fmt: skip
 
 
@@ -228,7 +229,7 @@ def power(b: float) -> str:
     return {2.0: "one", 1.5: "half"}.get(float(b), "any")
 
 
-def _flat(height: int, width: int, places: list[tuple[int, int, int, int]]) -> bool:
+def flat(height: int, width: int, places: list[tuple[int, int, int, int]]) -> bool:
     """Whether in every tensor each line of pixels follows the one before."""
     return height == 1 or all(line == width * step for _, _, line, step in places)
 
@@ -238,13 +239,13 @@ def blocks(
 ) -> tuple[int, int]:  # fmt: skip
     """Pixels and channels of a tile: long along the direction in which memory runs."""
     if all(channel == 1 for _, channel, _, _ in places):
-        block_c = _power_of_2(channels, 128)
-        return _power_of_2(pixels, tile // block_c), block_c
-    block_p = _power_of_2(pixels, 256)
-    return block_p, _power_of_2(channels, tile // block_p)
+        block_c = power_of_2(channels, 128)
+        return power_of_2(pixels, tile // block_c), block_c
+    block_p = power_of_2(pixels, 256)
+    return block_p, power_of_2(channels, tile // block_p)
 
 
-def _power_of_2(count: int, most: int) -> int:
+def power_of_2(count: int, most: int) -> int:
     """The least power of 2 that holds count, at most ``most``."""
     return min(1 << max(0, count - 1).bit_length(), most)
 

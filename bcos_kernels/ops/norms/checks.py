@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from bcos_kernels.ops.epilogue.checks import check_dims, check_groups, check_like, contiguous
+from bcos_kernels.ops.epilogue.checks import check_dims, check_factor, check_groups, check_like
 
 
 def check_forward(x: Tensor, weight: Tensor | None, groups: int, per_pixel: bool) -> Tensor | None:
@@ -13,7 +13,7 @@ def check_forward(x: Tensor, weight: Tensor | None, groups: int, per_pixel: bool
     check_groups(x, groups)
     if per_pixel and groups != 1:
         raise ValueError(f"statistics per pixel are over all channels: groups must be 1, got {groups}")
-    return None if weight is None else contiguous("weight", weight, (x.shape[1],), x)
+    return None if weight is None else _contiguous("weight", weight, (x.shape[1],), x)
 
 
 def check_given(
@@ -23,8 +23,8 @@ def check_given(
     groups = rstd.shape[1] if rstd.ndim in (2, 4) else 0
     weight = check_forward(x, weight, groups, rstd.ndim == 4)
     shape = (x.shape[0], groups, *x.shape[2:])[: rstd.ndim]
-    rstd = contiguous("rstd", rstd, shape, x)
-    return weight, None if mean is None else contiguous("mean", mean, shape, x), rstd, groups
+    rstd = _contiguous("rstd", rstd, shape, x)
+    return weight, None if mean is None else _contiguous("mean", mean, shape, x), rstd, groups
 
 
 def check_backward(
@@ -35,3 +35,8 @@ def check_backward(
     if mean is None and (centred or about_mean):
         raise ValueError("mean must be given where the norm is centred or its squares are about the mean")
     return check_given(x, weight, mean, rstd)
+
+
+def _contiguous(name: str, factor: Tensor, shape: tuple[int, ...], like: Tensor) -> Tensor:
+    check_factor(name, factor, shape, like)
+    return factor.contiguous()

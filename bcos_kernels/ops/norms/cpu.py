@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from bcos_kernels import native
-from bcos_kernels.ops.epilogue.checks import accumulator
 from bcos_kernels.ops.epilogue.cpu import _CODES, supports
+from bcos_kernels.ops.epilogue.layout import accumulator
 from bcos_kernels.ops.norms.checks import check_backward, check_forward, check_given
 
 

@@ -16,7 +16,7 @@ from torch.autograd import forward_ad
 
 from bcos_kernels import dispatch
 from bcos_kernels.mode import is_explaining, primal, slices
-from bcos_kernels.ops.epilogue.checks import accumulator
+from bcos_kernels.ops.epilogue.layout import accumulator
 from bcos_kernels.ops.norms import reference
 from bcos_kernels.ops.norms.views import Over, as_image, from_image
 

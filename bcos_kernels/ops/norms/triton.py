@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bcos_kernels.ops.epilogue.checks import image_strides
-from bcos_kernels.ops.epilogue.triton import TILE, _ceil, _flat, _on, _power_of_2, blocks, supports
+from bcos_kernels.ops.epilogue.layout import image_strides
+from bcos_kernels.ops.epilogue.triton import TILE, blocks, ceil, flat, on, power_of_2, supports
 from bcos_kernels.ops.norms.checks import check_backward, check_forward, check_given
 
 PROGRAMS = 1024
@@ -48,11 +48,11 @@ def apply(x: Tensor, weight: Tensor | None, mean: Tensor | None, rstd: Tensor) -
     samples, channels, height, width = x.shape
     places = [image_strides(t) for t in (out, x)]
     block_p, block_c = blocks(height * width, channels, places)
-    with _on(x):
-        kernels.normalise_kernel[(samples * _ceil(height * width, block_p), _ceil(channels, block_c))](
+    with on(x):
+        kernels.normalise_kernel[(samples * ceil(height * width, block_p), ceil(channels, block_c))](
             out, x, mean, rstd, weight, channels, channels // groups, height * width, width, groups,
             *places[0], *places[1], CENTRED=mean is not None, WEIGHT=weight is not None, PER_PIXEL=rstd.ndim == 4,
-            FLAT=_flat(height, width, places), BLOCK_P=block_p, BLOCK_C=block_c,
+            FLAT=flat(height, width, places), BLOCK_P=block_p, BLOCK_C=block_c,
         )  # fmt: skip
     return out
 
@@ -84,11 +84,11 @@ def _rows(
     target = x if out is None else out
     places = [image_strides(t) for t in (target, x)]
     block_p, block_c = row_blocks(height * width, channels, places)
-    with _on(x):
-        kernels.rows_kernel[(samples * _ceil(height * width, block_p),)](
+    with on(x):
+        kernels.rows_kernel[(samples * ceil(height * width, block_p),)](
             target, x, mean, rstd, weight, channels, height * width, width, *places[0], *places[1], eps,
             ABOUT_MEAN=about_mean, CENTRED=centred, WEIGHT=weight is not None, WRITE=out is not None,
-            WHOLE=channels <= block_c, FLAT=_flat(height, width, places), BLOCK_P=block_p, BLOCK_C=block_c,
+            WHOLE=channels <= block_c, FLAT=flat(height, width, places), BLOCK_P=block_p, BLOCK_C=block_c,
         )  # fmt: skip
     return mean, rstd
 
@@ -101,14 +101,14 @@ def _group_statistics(x: Tensor, groups: int, eps: float, about_mean: bool) -> t
         return mean.fill_(torch.nan), rstd.fill_(torch.nan)
     pixels, place = height * width, image_strides(x)
     block_p, block_c = blocks(pixels, channels, [place])
-    splits, span = split(pixels, samples * _ceil(channels, block_c), block_p)
+    splits, span = split(pixels, samples * ceil(channels, block_c), block_p)
     squares = rstd.new_empty((samples, channels, splits))
     means = torch.empty_like(squares) if about_mean else mean
-    block = _power_of_2(channels // groups * splits, 1024)
-    with _on(x):
-        kernels.moments_kernel[(samples * splits, _ceil(channels, block_c))](
+    block = power_of_2(channels // groups * splits, 1024)
+    with on(x):
+        kernels.moments_kernel[(samples * splits, ceil(channels, block_c))](
             means, squares, x, channels, pixels, width, splits, span, *place,
-            ABOUT_MEAN=about_mean, FLAT=_flat(height, width, [place]), BLOCK_P=block_p, BLOCK_C=block_c,
+            ABOUT_MEAN=about_mean, FLAT=flat(height, width, [place]), BLOCK_P=block_p, BLOCK_C=block_c,
         )  # fmt: skip
         kernels.finish_moments_kernel[(samples * groups,)](
             mean, rstd, means, squares, channels // groups, pixels, splits, span, eps,
@@ -125,14 +125,14 @@ def _rows_backward(
     target, kernels = dx if need_dx else x, _row_kernels(grad, x, rstd)
     places = [image_strides(t) for t in (target, grad, x)]
     block_p, block_c = row_blocks(height * width, channels, places, TILE // 2)
-    tiles = samples * _ceil(height * width, block_p)
+    tiles = samples * ceil(height * width, block_p)
     programs = min(tiles, PROGRAMS)
     shares = rstd.new_zeros((programs if need_dw else 0, channels))
-    with _on(x):
+    with on(x):
         kernels.rows_gradient_kernel[(programs,)](
             target, shares, grad, x, mean, rstd, weight, channels, height * width, width, tiles,
-            _ceil(tiles, programs), *places[0], *places[1], *places[2], **options, NEED_DX=need_dx, NEED_DW=need_dw,
-            WHOLE=channels <= block_c, FLAT=_flat(height, width, places), BLOCK_P=block_p, BLOCK_C=block_c,
+            ceil(tiles, programs), *places[0], *places[1], *places[2], **options, NEED_DX=need_dx, NEED_DW=need_dw,
+            WHOLE=channels <= block_c, FLAT=flat(height, width, places), BLOCK_P=block_p, BLOCK_C=block_c,
         )  # fmt: skip
     return shares.sum(0) if need_dw else rstd.new_empty(0)
 
@@ -145,26 +145,26 @@ def _groups_backward(
     pixels, members, kernels = height * width, channels // groups, _kernels(grad, x, rstd)
     places = [image_strides(t) for t in (grad, x)]
     block_p, block_c = blocks(pixels, channels, places, TILE // 2)
-    splits, span = split(pixels, samples * _ceil(channels, block_c), block_p)
+    splits, span = split(pixels, samples * ceil(channels, block_c), block_p)
     plain, along = rstd.new_empty((2, samples, channels, splits))
     base, slope = rstd.new_empty((2, samples, groups))
-    with _on(x):
-        kernels.gradient_sums_kernel[(samples * splits, _ceil(channels, block_c))](
+    with on(x):
+        kernels.gradient_sums_kernel[(samples * splits, ceil(channels, block_c))](
             plain, along, grad, x, mean, channels, members, pixels, width, groups, splits, span,
-            *places[0], *places[1], CENTRED=options["CENTRED"], FLAT=_flat(height, width, places),
+            *places[0], *places[1], CENTRED=options["CENTRED"], FLAT=flat(height, width, places),
             BLOCK_P=block_p, BLOCK_C=block_c,
         )  # fmt: skip
         if need_dx:
             kernels.finish_gradient_sums_kernel[(samples * groups,)](
                 base, slope, plain, along, rstd, weight, members, pixels, splits, groups,
                 **{name: options[name] for name in ("CENTRED", "HELD", "WEIGHT")},
-                BLOCK=_power_of_2(members * splits, 1024),
+                BLOCK=power_of_2(members * splits, 1024),
             )  # fmt: skip
             places = [image_strides(dx), *places]
             block_p, block_c = blocks(pixels, channels, places, TILE // 2)
-            kernels.gradient_kernel[(samples * _ceil(pixels, block_p), _ceil(channels, block_c))](
+            kernels.gradient_kernel[(samples * ceil(pixels, block_p), ceil(channels, block_c))](
                 dx, grad, x, mean, rstd, weight, base, slope, channels, members, pixels, width, groups,
-                *places[0], *places[1], *places[2], **options, FLAT=_flat(height, width, places),
+                *places[0], *places[1], *places[2], **options, FLAT=flat(height, width, places),
                 BLOCK_P=block_p, BLOCK_C=block_c,
             )  # fmt: skip
     if not need_dw:
@@ -178,14 +178,14 @@ def row_blocks(
     """Pixels and channels of a tile of a program that owns pixels: all channels where they adjoin and fit."""
     if any(channel != 1 for _, channel, _, _ in places):
         return blocks(pixels, channels, places, tile)
-    block_c = _power_of_2(channels, min(ROW, tile))
-    return _power_of_2(pixels, tile // block_c), block_c
+    block_c = power_of_2(channels, min(ROW, tile))
+    return power_of_2(pixels, tile // block_c), block_c
 
 
 def split(pixels: int, programs: int, block: int) -> tuple[int, int]:
     """Into how many parts to split the pixels, and how many a part has: whole tiles, for enough programs."""
-    span = _ceil(pixels, _ceil(PROGRAMS, programs) * block) * block
-    return _ceil(pixels, span), span
+    span = ceil(pixels, ceil(PROGRAMS, programs) * block) * block
+    return ceil(pixels, span), span
 
 
 def _kernels(*tensors: Tensor) -> ModuleType:
