@@ -55,6 +55,11 @@ def transforms() -> str | None:
     return None
 
 
+def traces() -> bool:
+    """Whether plain operations are to run where kernels are no operators: in a transform, and in torch.compile."""
+    return torch.compiler.is_compiling() or transforms() is not None
+
+
 def _not_plain(*tensors: Tensor) -> str | None:
     """Why the memory of these tensors is not all there is to them: kernels read nothing else."""
     for tensor in tensors:

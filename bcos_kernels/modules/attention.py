@@ -73,7 +73,7 @@ class MultiHeadAttention(nn.Module):
         """One attention; while explaining, with a backward pass that finds the relevance of every token by head."""
         scale, heard = self.head_dim**-0.5, ears(self)
         followed = torch.is_grad_enabled() and (value.requires_grad or heard)
-        if is_explaining() and followed and dispatch.transforms() is None and not torch.compiler.is_compiling():
+        if is_explaining() and followed and not dispatch.traces():
             return attend(query, key, value, visible, scale, heard)
         return F.scaled_dot_product_attention(query, key, value, attn_mask=visible, scale=scale)
 

@@ -48,7 +48,7 @@ def normalise(x: Tensor, weight: Tensor | None, norm: Norm) -> tuple[Tensor, Ten
     """
     _check(x)
     first = primal(x)
-    if dispatch.transforms() is not None:
+    if dispatch.traces():
         out, mean, rstd = compose(first, weight, norm, is_explaining())
         mean, rstd = mean.detach(), rstd.detach()
     elif _is_plain(first, weight):
@@ -68,7 +68,7 @@ def affine_map(x: Tensor, weight: Tensor | None, mean: Tensor | None, power: Ten
     _check(x)
     first, rstd = primal(x), (power.to(accumulator(x)) + eps).rsqrt()
     mean = None if mean is None else mean.to(rstd.dtype)
-    if dispatch.transforms() is not None:
+    if dispatch.traces():
         out = compose_affine(first, weight, mean, rstd)
     elif _is_plain(first, weight, mean):
         out = _run_affine(first, weight, mean, rstd)
@@ -194,7 +194,7 @@ def push(v: Tensor, weight: Tensor | None, norm: Norm, rstd: Tensor, parts: int)
     """The linear map that the norm is at the primal, whose rstd this is, on parts ``[parts * N, ...]``."""
     image, wide = as_image(v, norm.over, parts), _wide(weight, v)
     graph = torch.is_grad_enabled() and (v.requires_grad or (wide is not None and wide.requires_grad))
-    through = graph or dispatch.transforms() is not None
+    through = graph or dispatch.traces()
     backend = reference if through else _backend(v, wide)
     mean = None
     if norm.centred:
