@@ -1,6 +1,6 @@
 """Which backend runs an op, and why the others do not.
 
-``BCOS_BACKEND=auto|cpu|triton|reference`` forces one.
+``BCOS_BACKEND=auto|cpu|triton|reference``, read when the package is imported, forces one.
 """
 
 from __future__ import annotations
@@ -24,21 +24,24 @@ NORMS: dict[str, ModuleType] = {"cpu": norms_cpu, "triton": norms_triton, "refer
 """The norms of every backend, which take what its epilogue takes."""
 
 
+wanted = os.environ.get(SWITCH, "auto")
+"""The backend that is forced, or ``auto``; here, because to ask the environment again costs more than a kernel."""
+
+
 def refusals(*tensors: Tensor) -> dict[str, str]:
     """Why each backend that cannot take these tensors refuses. Raises ValueError on a bad ``BCOS_BACKEND``."""
-    wanted, opaque = _wanted(), transforms() or _not_plain(*tensors)
-    reasons = {name: _refusal(name, wanted, opaque, tensors) for name in BACKENDS}
+    _check_wanted()
+    opaque = transforms() or _not_plain(*tensors)
+    reasons = {name: _refusal(name, opaque, tensors) for name in BACKENDS}
     return {name: reason for name, reason in reasons.items() if reason}
 
 
-def _wanted() -> str:
-    wanted = os.environ.get(SWITCH, "auto")
+def _check_wanted() -> None:
     if wanted not in BACKENDS and wanted != "auto":
         raise ValueError(f"{SWITCH} must be auto, {', '.join(BACKENDS)}; got {wanted!r}")
-    return wanted
 
 
-def _refusal(name: str, wanted: str, opaque: str | None, tensors: tuple[Tensor, ...]) -> str | None:
+def _refusal(name: str, opaque: str | None, tensors: tuple[Tensor, ...]) -> str | None:
     if wanted not in ("auto", name):
         return f"{SWITCH}={wanted}"
     if name == "reference":
@@ -75,9 +78,13 @@ def _not_plain(*tensors: Tensor) -> str | None:
 
 def choose(*tensors: Tensor) -> str:
     """The name of the backend that runs for these tensors. Raises ValueError when a forced one cannot."""
-    wanted, opaque = _wanted(), transforms() or _not_plain(*tensors)
+    transformed = forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active()
+    if (wanted == "auto" or wanted == "cpu") and not transformed and cpu.takes(*tensors):
+        return "cpu"  # a shorter way to what the loop below finds
+    _check_wanted()
+    opaque = transforms() or _not_plain(*tensors)
     for name in BACKENDS:
-        if _refusal(name, wanted, opaque, tensors) is None:
+        if _refusal(name, opaque, tensors) is None:
             return name
     raise ValueError(f"no backend can run: {'; '.join(f'{k}: {v}' for k, v in refusals(*tensors).items())}")
 

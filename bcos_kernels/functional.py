@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +14,7 @@ from bcos_kernels import dispatch
 from bcos_kernels.mode import is_explaining, primal, slices
 from bcos_kernels.ops import maxout
 from bcos_kernels.ops.bcos import push, transform
-from bcos_kernels.ops.bcos_conv2d.geometry import Geometry, pad, pair, resolve
+from bcos_kernels.ops.bcos_conv2d.geometry import Geometry, Padding, pad, pair, resolve
 from bcos_kernels.ops.bcos_conv2d.op import Convolution
 from bcos_kernels.ops.bcos_linear.op import MATRIX_PRODUCT
 from bcos_kernels.ops.epilogue import operators, reference
@@ -83,7 +85,7 @@ def bcos_conv2d(
                 x.to(dtype), weight.to(dtype), b, max_out, stride, padding, dilation, groups, padding_mode, convention,
                 norm,
             )  # fmt: skip
-    geometry, extra = resolve((weight.shape[2], weight.shape[3]), stride, padding, dilation, groups, padding_mode)
+    geometry, extra = _resolved((weight.shape[2], weight.shape[3]), stride, padding, dilation, groups, padding_mode)
     if extra is not None:
         x = pad(x, extra, padding_mode)
     _check_size(x, geometry)
@@ -132,6 +134,19 @@ def _differentiable() -> ModuleType:
     return operators if dispatch.transforms() is None and forward_ad._current_level < 0 else reference
 
 
+def _resolved(*options: Any) -> tuple[Geometry, Padding | None]:
+    """:func:`resolve`, remembered, because it takes longer than some convolutions."""
+    if torch.compiler.is_compiling():
+        return resolve(*options)
+    try:
+        return _resolve_once(*options)
+    except TypeError:  # a list among the options
+        return resolve(*options)
+
+
+_resolve_once = functools.lru_cache(maxsize=1024)(resolve)
+
+
 def _transform(
     x: Tensor, weight: Tensor, norm: Tensor | None, linear: LinearMap, b: float, max_out: int, convention: str
 ) -> Tensor:
@@ -157,6 +172,8 @@ def _transform(
 
 def _autocast_dtype(x: Tensor) -> torch.dtype | None:
     """The type in which autocast would have a layer run on x; None where it is off, or x double."""
+    if not torch._C._is_any_autocast_enabled():
+        return None
     device = x.device.type
     if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
         return None

@@ -48,29 +48,64 @@ void row_norm(int dtype, uintptr_t x, Two shape, Two strides, uintptr_t norms, d
                               bcos::Finish::root_plus_eps, eps, threads);
 }
 
-void patch_norm(int dtype, uintptr_t x, Four shape, Four strides, uintptr_t norms, Two kernel, Two stride, Four padding,
-                Two dilation, Two out, int64_t groups, double eps, int threads) {
+void scale(int dtype, uintptr_t out, Four out_strides, uintptr_t w_x, Four w_x_strides, Four shape, uintptr_t norms,
+           uintptr_t lengths, int64_t groups, double b, double delta, int threads) {
   const Call call;
-  const bcos::Window v = window(kernel, stride, dilation, padding, out);
-  bcos::Image input = image(x, strides);
-  bcos::Extent e = extent(shape, groups);
+  call.kernels.scale(Dtype(dtype), extent(shape, groups), image(out, out_strides), image(w_x, w_x_strides),
+                     pointer(norms), pointer(lengths), {b, delta}, threads);
+}
+
+// The lengths of dense rows, if an address is given for them.
+void row_lengths(const Call& call, int dtype, uintptr_t weight, int64_t rows, int64_t elements, uintptr_t lengths,
+                 int threads) {
+  if (lengths == 0 || rows == 0) return;
+  const int64_t columns = elements / rows;
+  call.kernels.reduce_squares(Dtype(dtype), {1, columns, 1, rows, 1}, {pointer(weight), 0, 1, 0, columns},
+                              pointer(lengths), bcos::Finish::root_plus_eps, 0, threads);
+}
+
+void patch_norms(const Call& call, int dtype, bcos::Image input, bcos::Extent e, const bcos::Window& v, void* norms,
+                 double eps, int threads) {
   if (v.is_a_pixel()) {  // read only the pixels that are asked for
     input.h *= v.stride_h;
     input.w *= v.stride_w;
     e.h = v.out_h;
     e.w = v.out_w;
-    return call.kernels.reduce_squares(Dtype(dtype), e, input, pointer(norms), bcos::Finish::root_of_sum_plus_eps, eps,
-                                       threads);
+    return call.kernels.reduce_squares(Dtype(dtype), e, input, norms, bcos::Finish::root_of_sum_plus_eps, eps, threads);
   }
-  const auto sums = scratch(Dtype(dtype), e.n * groups * e.h * e.w);
+  const auto sums = scratch(Dtype(dtype), e.n * e.groups * e.h * e.w);
   call.kernels.reduce_squares(Dtype(dtype), e, input, sums.get(), bcos::Finish::none, 0, threads);
-  call.kernels.box_sum(Dtype(dtype), e.n * groups, e.h, e.w, v, sums.get(), pointer(norms), eps, threads);
+  call.kernels.box_sum(Dtype(dtype), e.n * e.groups, e.h, e.w, v, sums.get(), norms, eps, threads);
 }
 
-void scale(int dtype, uintptr_t out, Four out_strides, uintptr_t w_x, Four w_x_strides, Four shape, uintptr_t norms,
-           uintptr_t lengths, int64_t groups, double b, double delta, int threads) {
+void patch_norm(int dtype, uintptr_t x, Four shape, Four strides, uintptr_t norms, Two kernel, Two stride, Four padding,
+                Two dilation, Two out, int64_t groups, double eps, int threads) {
   const Call call;
-  call.kernels.scale(Dtype(dtype), extent(shape, groups), image(out, out_strides), image(w_x, w_x_strides),
+  patch_norms(call, dtype, image(x, strides), extent(shape, groups), window(kernel, stride, dilation, padding, out),
+              pointer(norms), eps, threads);
+}
+
+void finish_rows(int dtype, uintptr_t x, Two shape, Two strides, uintptr_t weight, int64_t units, int64_t elements,
+                 uintptr_t w_x, Two w_x_strides, uintptr_t out, Two out_strides, uintptr_t norms, uintptr_t lengths,
+                 double eps, double b, double delta, int threads) {
+  const Call call;
+  row_lengths(call, dtype, weight, units, elements, lengths, threads);
+  call.kernels.reduce_squares(Dtype(dtype), {1, shape[1], 1, shape[0], 1}, {pointer(x), 0, strides[1], 0, strides[0]},
+                              pointer(norms), bcos::Finish::root_plus_eps, eps, threads);
+  call.kernels.scale(Dtype(dtype), {1, units, 1, shape[0], 1}, {pointer(out), 0, out_strides[1], 0, out_strides[0]},
+                     {pointer(w_x), 0, w_x_strides[1], 0, w_x_strides[0]}, pointer(norms), pointer(lengths), {b, delta},
+                     threads);
+}
+
+void finish_patches(int dtype, uintptr_t x, Four shape, Four strides, uintptr_t weight, int64_t units, int64_t elements,
+                    uintptr_t w_x, Four w_x_shape, Four w_x_strides, uintptr_t out, Four out_strides, uintptr_t norms,
+                    uintptr_t lengths, Two kernel, Two stride, Four padding, Two dilation, int64_t groups, double eps,
+                    double b, double delta, int threads) {
+  const Call call;
+  row_lengths(call, dtype, weight, units, elements, lengths, threads);
+  const bcos::Window v = window(kernel, stride, dilation, padding, {w_x_shape[2], w_x_shape[3]});
+  patch_norms(call, dtype, image(x, strides), extent(shape, groups), v, pointer(norms), eps, threads);
+  call.kernels.scale(Dtype(dtype), extent(w_x_shape, groups), image(out, out_strides), image(w_x, w_x_strides),
                      pointer(norms), pointer(lengths), {b, delta}, threads);
 }
 
@@ -158,6 +193,8 @@ PYBIND11_MODULE(_cpu, m) {
   m.def("row_norm", &row_norm);
   m.def("patch_norm", &patch_norm);
   m.def("scale", &scale);
+  m.def("finish_rows", &finish_rows);
+  m.def("finish_patches", &finish_patches);
   m.def("project_rows", &project_rows);
   m.def("apply_factor", &apply_factor);
   m.def("scale_backward", &scale_backward);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -104,11 +105,17 @@ class _Writes:
 
     def __init__(self, watched: Tensor) -> None:
         self._probe = watched.detach()  # shares the counter of writes
-        self._probe.data = watched.new_empty(0)
+        self._probe.data = _nothing(watched.dtype, watched.device)
         self._seen = self._probe._version
 
     def happened(self) -> bool:
         return self._probe._version != self._seen
+
+
+@functools.cache
+def _nothing(dtype: torch.dtype, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):
+        return torch.empty(0, dtype=dtype, device=device)
 
 
 def _chosen(y: Tensor, choice: Tensor | None, max_out: int) -> Tensor:

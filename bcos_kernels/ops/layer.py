@@ -23,6 +23,11 @@ class LinearMap(Protocol):
     def norm(self, backend: ModuleType, x: Tensor) -> Tensor:
         """The length of what each unit sees, by the functions of one backend."""
 
+    def finish_on_cpu(
+        self, x: Tensor, weight: Tensor, w_x: Tensor, unit: bool, b: float
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """``out, n, lengths`` of responses w_x by the C++ kernels in one call; the weight is dense."""
+
     def norm_jvp(self, x: Tensor, x_t: Tensor, n: Tensor) -> Tensor:
         """The tangent of that length."""
 

@@ -18,9 +18,9 @@ from bcos_kernels.ops import maxout
 from bcos_kernels.ops.dense import operators as dense_operators
 from bcos_kernels.ops.dense import triton as dense_triton
 from bcos_kernels.ops.dense.rows import Alignment
-from bcos_kernels.ops.epilogue import operators, reference, triton
+from bcos_kernels.ops.epilogue import cpu, operators, reference, triton
 from bcos_kernels.ops.layer import Layer, over_lengths
-from bcos_kernels.ops.weights import rows_of
+from bcos_kernels.ops.weights import is_dense, rows_of
 
 
 class Kept(NamedTuple):
@@ -51,6 +51,9 @@ def forward(
         w_x = None if w_x is None else linear.from_rows(w_x, x)
         return linear.from_rows(out, x).data, None, w_x, n, lengths  # .data: an output that is a view is read-only
     w_x = linear(x, weight)
+    if backend is cpu and norm is None and max_out == 1 and is_dense(weight):
+        out, n, lengths = linear.finish_on_cpu(x, weight, w_x, unit, b)
+        return out, None, w_x, n, lengths
     lengths = used = backend.row_norm(rows_of(weight), 0.0) if unit else None
     if max_out > 1:
         y = over_lengths(w_x, lengths)
@@ -98,5 +101,5 @@ def _dense(backend: ModuleType, x: Tensor) -> ModuleType | None:
 
 def _project(backend: ModuleType, dw: Tensor | None, weight: Tensor, lengths: Tensor | None) -> None:
     if dw is not None and lengths is not None:
-        one_order = dw.stride() == weight.stride() and rows_of(weight).is_contiguous()
+        one_order = dw.stride() == weight.stride() and is_dense(weight)
         (backend if one_order else reference).project_rows(dw, weight, lengths)

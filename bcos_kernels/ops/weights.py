@@ -39,3 +39,8 @@ def rows_of(weight: Tensor) -> Tensor:
     if weight.ndim == 4 and weight.is_contiguous(memory_format=torch.channels_last):
         return weight.permute(0, 2, 3, 1).flatten(1)
     return weight.flatten(1)
+
+
+def is_dense(weight: Tensor) -> bool:
+    """Whether rows follow one another without gaps, in whatever order the elements of each lie."""
+    return weight.is_contiguous() or (weight.ndim == 4 and weight.is_contiguous(memory_format=torch.channels_last))

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from bcos_kernels import native
+from bcos_kernels import dispatch, native
 from bcos_kernels.modules.attention import MultiHeadAttention
 from bcos_kernels.modules.conv import BcosConv2d
 from bcos_kernels.modules.gates import GEGLU, SiLU
@@ -105,7 +105,7 @@ class WrittenOut:
 @pytest.fixture(params=BACKENDS)
 def backend(request, monkeypatch):
     """Every backend that runs float64 on this machine, forced."""
-    monkeypatch.setenv("BCOS_BACKEND", request.param)
+    monkeypatch.setattr(dispatch, "wanted", request.param)
     return request.param
 
 

@@ -41,7 +41,7 @@ def backend(request, monkeypatch):
             pytest.skip("triton is not installed")
         if DEVICE == "cpu":
             monkeypatch.setenv("TRITON_INTERPRET", "1")
-    monkeypatch.setenv(dispatch.SWITCH, request.param)
+    monkeypatch.setattr(dispatch, "wanted", request.param)
     return request.param
 
 

@@ -30,12 +30,12 @@ def backend(request, monkeypatch):
         if DEVICE == "cpu":
             monkeypatch.setenv("TRITON_INTERPRET", "1")
     if request.param in ("triton", "reference"):
-        monkeypatch.setenv(dispatch.SWITCH, request.param)
+        monkeypatch.setattr(dispatch, "wanted", request.param)
         yield request.param
         return
     if CPU is None or request.param not in CPU.instruction_sets():
         pytest.skip(native.why_missing() or f"this machine has no {request.param}")
-    monkeypatch.setenv(dispatch.SWITCH, "cpu")
+    monkeypatch.setattr(dispatch, "wanted", "cpu")
     before = CPU.instruction_set()
     CPU.select_instruction_set(request.param)
     yield "cpu"
@@ -124,7 +124,7 @@ def test_walks_merge_what_lies_in_one_piece():
 @pytest.mark.skipif(CPU is None, reason=native.why_missing())
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 def test_the_number_of_threads_changes_no_bit(layout, monkeypatch):
-    monkeypatch.setenv(dispatch.SWITCH, "cpu")
+    monkeypatch.setattr(dispatch, "wanted", "cpu")
     x, g = (IMAGE_LAYOUTS[layout](random((2, 80, 31, 33), torch.float32, seed)) for seed in (0, 1))
     before, found = torch.get_num_threads(), []
     try:
@@ -155,7 +155,7 @@ def test_transforms_see_through_it():
 
 @pytest.mark.skipif(CPU is None, reason=native.why_missing())
 def test_the_product_is_never_in_memory(monkeypatch):
-    monkeypatch.setenv(dispatch.SWITCH, "cpu")
+    monkeypatch.setattr(dispatch, "wanted", "cpu")
     x = torch.ones(2, 64, 128, 128)
     with torch.profiler.profile(profile_memory=True) as profile:
         contribution(x, x, (1,))

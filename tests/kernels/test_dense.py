@@ -131,7 +131,7 @@ def test_a_convolution_of_pixels_is_such_a_product(fused, monkeypatch):
     cotangent, found = random((2, 10, 3, 5), torch.float16, 2, DEVICE), {}
     for layout in (torch.channels_last, torch.contiguous_format):
         for backend in ("triton", "reference"):
-            monkeypatch.setenv(dispatch.SWITCH, backend)
+            monkeypatch.setattr(dispatch, "wanted", backend)
             x = random((2, 6, 3, 5), torch.float16, 0, DEVICE).to(memory_format=layout).requires_grad_()
             out = module(x)
             found[backend] = out, *torch.autograd.grad(out, (x, module.linear.weight), cotangent)
@@ -144,7 +144,7 @@ def test_a_convolution_of_pixels_is_such_a_product(fused, monkeypatch):
 
 def test_what_a_user_does_to_the_output_of_one_kernel_is_noticed(monkeypatch):
     monkeypatch.setattr(tuning, "choose", lambda what, device, candidates: list(candidates)[-1])
-    monkeypatch.setenv(dispatch.SWITCH, "triton")
+    monkeypatch.setattr(dispatch, "wanted", "triton")
     module, gradients = BcosConv2d(6, 10, 1).to(DEVICE, torch.float16), []
     for in_place in (False, True):
         x = random((2, 6, 3, 5), torch.float16, 0, DEVICE).to(memory_format=torch.channels_last).requires_grad_()

@@ -9,12 +9,13 @@ from bcos_kernels.ops.epilogue import cpu, reference
 
 built = pytest.mark.skipif(native.load() is None, reason="the C++ extension is not built")
 PRIMITIVES = ("row_norm", "patch_norm", "scale", "scale_backward", "spread", "spread_rows", "project_rows")
+FINISH = ("finish_rows", "finish_patches")  # several of them in one call, of C++ alone
 x = torch.ones(2, 3)
 
 
 @pytest.fixture(autouse=True)
 def automatic(monkeypatch):
-    monkeypatch.delenv(dispatch.SWITCH, raising=False)
+    monkeypatch.setattr(dispatch, "wanted", "auto")
 
 
 @pytest.fixture
@@ -22,8 +23,9 @@ def calls(monkeypatch):
     """Names of the primitives that each backend runs from here on."""
     seen = {name: set() for name in dispatch.BACKENDS}
     for name, backend in dispatch.BACKENDS.items():
-        for primitive in PRIMITIVES:
-            _record(monkeypatch, backend, primitive, seen[name])
+        for primitive in (*PRIMITIVES, *FINISH):
+            if hasattr(backend, primitive):
+                _record(monkeypatch, backend, primitive, seen[name])
     return seen
 
 
@@ -49,12 +51,13 @@ def test_compiled_kernels_come_first(calls):
     assert dispatch.epilogue(x) is cpu
     assert list(dispatch.refusals(x)) == ["triton"]
     _train_both_layers()
-    assert calls == {"cpu": set(PRIMITIVES), "triton": set(), "reference": set()}
+    backward = {"scale_backward", "spread", "spread_rows", "project_rows"}
+    assert calls == {"cpu": backward | set(FINISH), "triton": set(), "reference": set()}
 
 
 @pytest.mark.parametrize("name", ["reference", pytest.param("cpu", marks=built)])
 def test_the_switch_forces_a_backend(name, calls, monkeypatch):
-    monkeypatch.setenv(dispatch.SWITCH, name)
+    monkeypatch.setattr(dispatch, "wanted", name)
     assert dispatch.choose(x) == name
     assert list(dispatch.refusals(x)) == [other for other in dispatch.BACKENDS if other != name]
     _train_both_layers()
@@ -62,13 +65,14 @@ def test_the_switch_forces_a_backend(name, calls, monkeypatch):
 
 
 def test_a_wrong_switch_is_named(monkeypatch):
-    monkeypatch.setenv(dispatch.SWITCH, "gpu")
+    monkeypatch.setattr(dispatch, "wanted", "gpu")
     with pytest.raises(ValueError, match=r"BCOS_BACKEND must be auto, cpu, triton, reference; got 'gpu'"):
         functional.bcos_linear(x, x)
 
 
 def test_a_forced_backend_that_cannot_run_says_why(monkeypatch):
-    monkeypatch.setenv(dispatch.SWITCH, "cpu")
+    monkeypatch.setattr(dispatch, "wanted", "cpu")
+    monkeypatch.setattr(cpu, "takes", lambda *tensors: False)
     monkeypatch.setattr(cpu, "supports", lambda *tensors: "the compiler was on holiday")
     with pytest.raises(ValueError, match="on holiday"):
         functional.bcos_linear(x, x)
@@ -88,6 +92,23 @@ def test_tensors_that_kernels_cannot_read(tensor):
     assert dispatch.refusals(tensor)["cpu"]
 
 
+class Subclass(torch.Tensor):
+    """More than its memory, for all we know."""
+
+
+@built
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        x, x.half(), torch.nn.Parameter(x), x.t(), x[:0], x.int(), x.to("meta"), x.to_sparse(), x.to_sparse_csr(),
+        torch.view_as_complex(torch.ones(2, 2)).conj().imag, x.as_subclass(Subclass), x.to_mkldnn(),
+    ],
+    ids=lambda t: f"{type(t).__name__}-{t.dtype}-{t.device}-{t.layout}",
+)  # fmt: skip
+def test_the_short_way_to_the_kernels_is_taken_where_the_long_one_leads_there(tensor):
+    assert cpu.takes(x, tensor) == ("cpu" not in dispatch.refusals(x, tensor))
+
+
 def test_layers_run_on_tensors_without_memory():
     out = functional.bcos_conv2d(torch.ones(2, 3, 5, 5, device="meta"), torch.ones(4, 3, 3, 3, device="meta"))
     assert (out.device.type, out.shape) == ("meta", (2, 4, 3, 3))
@@ -105,7 +126,7 @@ def test_transforms_and_tangents_go_through_the_reference(calls):
         assert "tangent" in dispatch._not_plain(dual)
         with torch.no_grad():
             functional.bcos_linear(x, x)  # nothing to differentiate: the kernels run
-    assert calls["cpu"] == {"row_norm", "scale"}
+    assert calls["cpu"] == {"finish_rows"}
     assert "row_norm" in calls["reference"]
 
 

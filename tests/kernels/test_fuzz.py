@@ -42,7 +42,7 @@ def laid_out(x, layout):
 
 
 def outcome(layer, x, weight, cotangent, held, backend, monkeypatch):
-    monkeypatch.setenv(dispatch.SWITCH, backend)
+    monkeypatch.setattr(dispatch, "wanted", backend)
     x, weight = x.detach().requires_grad_(), weight.detach().requires_grad_()
     if held:
         with explanation_mode():

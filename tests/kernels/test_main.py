@@ -69,7 +69,7 @@ def test_a_wrong_kernel_fails_the_check(wrong, capsys, monkeypatch):
 
 
 def test_a_wrong_switch_is_one_clear_line(capsys, monkeypatch):
-    monkeypatch.setenv(dispatch.SWITCH, "fastest")
+    monkeypatch.setattr(dispatch, "wanted", "fastest")
     code, printed = run(capsys)
     assert code == 1
     assert printed.err.count("\n") == 1 and "BCOS_BACKEND" in printed.err

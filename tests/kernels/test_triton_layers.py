@@ -27,7 +27,7 @@ def interpreted(monkeypatch):
 
 def run(function, x, weight, cotangent, backend, monkeypatch, **options):
     """Output and both gradients."""
-    monkeypatch.setenv(dispatch.SWITCH, backend)
+    monkeypatch.setattr(dispatch, "wanted", backend)
     x, weight = x.detach().requires_grad_(), weight.detach().requires_grad_()
     out = function(x, weight, **options)
     out.backward(cotangent.to(out.dtype))
@@ -36,7 +36,7 @@ def run(function, x, weight, cotangent, backend, monkeypatch, **options):
 
 def compare(function, x, weight, monkeypatch, **options):
     """Errors against float64 are at most twice those of the reference in the same type."""
-    monkeypatch.setenv(dispatch.SWITCH, "reference")
+    monkeypatch.setattr(dispatch, "wanted", "reference")
     with torch.no_grad():
         shape = function(x.double(), weight.double(), **options).shape
     cotangent = random(shape, torch.float64, 3, DEVICE)
@@ -74,14 +74,14 @@ def test_a_stack_is_pushed_through_with_the_factors_of_its_first_part(monkeypatc
     x, weight = random((6, 3, 5, 4), torch.float32, 0, DEVICE), random((4, 3, 3, 3), torch.float32, 1, DEVICE)
     found = {}
     for backend in ("triton", "reference"):
-        monkeypatch.setenv(dispatch.SWITCH, backend)
+        monkeypatch.setattr(dispatch, "wanted", backend)
         with torch.no_grad(), stacked(3):
             found[backend] = bcos_conv2d(x, weight, padding=1)
     torch.testing.assert_close(found["triton"], found["reference"])
 
 
 def test_the_backend_says_what_it_does_not_take(monkeypatch):
-    monkeypatch.setenv(dispatch.SWITCH, "triton")
+    monkeypatch.setattr(dispatch, "wanted", "triton")
     with pytest.raises(ValueError, match=r"float32, bfloat16 and float16, not torch\.float64"):
         bcos_linear(random((2, 3), torch.float64, 0, DEVICE), random((2, 3), torch.float64, 1, DEVICE))
     if DEVICE == "cpu":

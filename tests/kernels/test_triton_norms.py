@@ -39,7 +39,7 @@ def case(name, dtype):
 
 def run(backend, name, dtype, held, monkeypatch):
     """Output and both gradients of float32 values, in the type given."""
-    monkeypatch.setenv(dispatch.SWITCH, backend)
+    monkeypatch.setattr(dispatch, "wanted", backend)
     norm, x, grad = (t.to(dtype) for t in case(name, torch.float32))
     x.requires_grad_()
     if held:
@@ -68,7 +68,7 @@ def test_a_stack_is_pushed_through_with_the_statistics_of_its_first_part(name, m
     norm, x, v = case(name, torch.float32)
     found = {}
     for backend in ("triton", "reference"):
-        monkeypatch.setenv(dispatch.SWITCH, backend)
+        monkeypatch.setattr(dispatch, "wanted", backend)
         with torch.no_grad(), stacked(3):
             found[backend] = norm(torch.cat([x, v, x - v]))
     torch.testing.assert_close(found["triton"], found["reference"])

@@ -11,7 +11,7 @@ from torch import Tensor
 from bcos_kernels.ops.bcos_conv2d.geometry import Geometry
 from bcos_kernels.ops.bcos_conv2d.reference import DELTA, EPS
 from bcos_kernels.ops.dense.rows import Rows
-from bcos_kernels.ops.epilogue import reference
+from bcos_kernels.ops.epilogue import cpu, reference
 
 
 class Convolution(NamedTuple):
@@ -28,6 +28,11 @@ class Convolution(NamedTuple):
 
     def norm(self, backend: ModuleType, x: Tensor) -> Tensor:
         return backend.patch_norm(x, *self.geometry.window, self.geometry.groups, EPS)  # type: ignore[no-any-return]
+
+    def finish_on_cpu(
+        self, x: Tensor, weight: Tensor, w_x: Tensor, unit: bool, b: float
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        return cpu.finish_patches(x, weight, w_x, unit, EPS, b, DELTA, *self.geometry.window, self.geometry.groups)
 
     def norm_jvp(self, x: Tensor, x_t: Tensor, n: Tensor) -> Tensor:
         product = reference.by_group(reference.widen(x) * reference.widen(x_t), self.geometry.groups).sum(2)

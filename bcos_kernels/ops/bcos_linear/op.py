@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from bcos_kernels.ops.bcos_linear.reference import DELTA, EPS
 from bcos_kernels.ops.dense.rows import Rows, norm_slope
+from bcos_kernels.ops.epilogue import cpu
 from bcos_kernels.ops.epilogue.reference import widen
 
 
@@ -22,6 +23,11 @@ class MatrixProduct:
 
     def norm(self, backend: ModuleType, x: Tensor) -> Tensor:
         return backend.row_norm(x, EPS)  # type: ignore[no-any-return]
+
+    def finish_on_cpu(
+        self, x: Tensor, weight: Tensor, w_x: Tensor, unit: bool, b: float
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        return cpu.finish_rows(x, weight, w_x, unit, EPS, b, DELTA)
 
     def norm_jvp(self, x: Tensor, x_t: Tensor, n: Tensor) -> Tensor:
         return (widen(x) * widen(x_t)).sum(1) / n * norm_slope(n, EPS)

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 from bcos_kernels import native
 from bcos_kernels.ops.epilogue.layout import accumulator, group_count, image_shape, image_strides, patch_counts
@@ -20,6 +21,7 @@ from bcos_kernels.ops.epilogue.reference import Padding, Pair
 _CODES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}  # csrc/cpu/kernels.hpp
 _kernels: Any = native.load()
 _threads = torch.get_num_threads
+_has_storage = torch._C._has_storage
 
 
 def supports(*tensors: Tensor) -> str | None:
@@ -34,6 +36,50 @@ def supports(*tensors: Tensor) -> str | None:
         if tensor.layout is not torch.strided or tensor.is_neg():
             return "the C++ kernels take plain strided tensors"
     return None
+
+
+def takes(*tensors: Tensor) -> bool:
+    """Whether the kernels take these tensors, which are no more than their memory; quicker than to ask why not."""
+    for tensor in tensors:
+        plain = type(tensor) is Tensor or type(tensor) is Parameter
+        if not (plain and tensor.is_cpu and tensor.dtype in _CODES and _has_storage(tensor)) or tensor.is_neg():
+            return False
+    return native.load() is not None
+
+
+def finish_rows(
+    x: Tensor, weight: Tensor, w_x: Tensor, unit: bool, eps: float, b: float, delta: float
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """``out``, the norms of rows of x and the lengths of those of the weight, by one call: a call costs microseconds.
+
+    As :func:`row_norm` of both and :func:`scale`; ``unit``: y is w_x over the lengths. The weight must be dense.
+    """
+    sums = accumulator(x)
+    n, lengths = x.new_empty(x.shape[0], dtype=sums), weight.new_empty(weight.shape[0], dtype=sums) if unit else None
+    out = w_x if b == 2 else torch.empty_like(w_x)
+    _kernels.finish_rows(
+        _CODES[x.dtype], x.data_ptr(), x.shape, x.stride(), weight.data_ptr(), weight.shape[0], weight.numel(),
+        w_x.data_ptr(), w_x.stride(), out.data_ptr(), out.stride(), n.data_ptr(), _address(lengths), eps, b, delta,
+        _threads(),
+    )  # fmt: skip
+    return out, n, lengths
+
+
+def finish_patches(
+    x: Tensor, weight: Tensor, w_x: Tensor, unit: bool, eps: float, b: float, delta: float,
+    kernel: Pair, stride: Pair, padding: Padding, dilation: Pair, groups: int,
+) -> tuple[Tensor, Tensor, Tensor | None]:  # fmt: skip
+    """The same for a convolution, as :func:`patch_norm`, :func:`row_norm` of the weight and :func:`scale`."""
+    sums, shape = accumulator(x), w_x.shape
+    n = x.new_empty((shape[0], groups, shape[2], shape[3]), dtype=sums)
+    lengths = weight.new_empty(weight.shape[0], dtype=sums) if unit else None
+    out = w_x if b == 2 else torch.empty_like(w_x)
+    _kernels.finish_patches(
+        _CODES[x.dtype], x.data_ptr(), x.shape, x.stride(), weight.data_ptr(), weight.shape[0], weight.numel(),
+        w_x.data_ptr(), shape, w_x.stride(), out.data_ptr(), out.stride(), n.data_ptr(), _address(lengths),
+        kernel, stride, padding, dilation, groups, eps, b, delta, _threads(),
+    )  # fmt: skip
+    return out, n, lengths
 
 
 def row_norm(x: Tensor, eps: float) -> Tensor:
