@@ -19,6 +19,7 @@ from bcos_kernels.ops.attention_relevance import operators as _attention_operato
 from bcos_kernels.ops.attention_relevance.op import attention_relevance, attention_relevance_maps
 from bcos_kernels.ops.contribution import operators as _contribution_operators  # noqa: F401  # registers it
 from bcos_kernels.ops.contribution.op import contribution
+from bcos_kernels.ops.norms import operators as _norm_operators  # noqa: F401  # registers them
 from bcos_kernels.relevance import RelevanceRecord, record_relevance
 
 try:

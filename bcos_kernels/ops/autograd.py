@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import threading
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ from bcos_kernels.ops import maxout, passes
 from bcos_kernels.ops.compose import compose
 from bcos_kernels.ops.epilogue import reference
 from bcos_kernels.ops.layer import Layer
+from bcos_kernels.ops.wanted import wanted
 
 
 class BcosOp(torch.autograd.Function):
@@ -48,7 +48,7 @@ class BcosOp(torch.autograd.Function):
         if ctx.writes is not None and ctx.writes.happened():  # the output again, at the price of one more linear map
             norm = saved.n if ctx.norm_given else None
             saved = saved._replace(kept=passes.forward(saved.x, saved.weight, norm, ctx.layer)[0])
-        return *passes.backward(saved, grad, ctx.layer, _needed(ctx), ctx.norm_given), None, None
+        return *passes.backward(saved, grad, ctx.layer, wanted(ctx), ctx.norm_given), None, None
 
 
 class DualBcosOp(BcosOp):
@@ -80,37 +80,6 @@ class DualBcosOp(BcosOp):
             n_t = None if x_t is None or held else linear.norm_jvp(x, x_t, n)
         out_t = reference.scale_jvp(y_t, n_t, y, n, b, linear.delta, held).to(kept.dtype)
         return (out_t, None, None, None, None) if ctx.extras else out_t
-
-
-class _Asked(threading.local):
-    """The last backward pass of this thread that was asked for a weight by name."""
-
-    def __init__(self) -> None:
-        self.task = -1
-
-
-_asked = _Asked()
-
-
-def _needed(ctx: Any) -> tuple[bool, bool]:
-    """Whether this backward pass asks for the gradients of x and of the weight; at most, what it asks for and more.
-
-    ``needs_input_grad`` alone is about the forward pass: of an explanation, which asks for inputs only, it would say
-    that every weight needs one, and double the price.
-    """
-    x, weight = ctx.needs_input_grad[:2]
-    if torch.compiler.is_compiling() or not (x and weight):
-        return x, weight
-    of_x, of_weight = ctx.next_functions[0][0], ctx.next_functions[1][0]
-    task = torch._C._current_graph_task_id()
-    if task != _asked.task:
-        try:
-            weight = torch._C._will_engine_execute_node(of_weight)
-        except RuntimeError:  # a leaf that is itself asked for, which takes as long to find out as a small layer
-            _asked.task = task
-    if weight and not isinstance(of_x, torch._C._functions.AccumulateGrad):
-        x = torch._C._will_engine_execute_node(of_x)
-    return x, weight
 
 
 class _Writes:

@@ -19,6 +19,7 @@ from bcos_kernels.mode import is_explaining, primal, slices
 from bcos_kernels.ops.epilogue.layout import accumulator
 from bcos_kernels.ops.norms import reference
 from bcos_kernels.ops.norms.views import Over, as_image, from_image
+from bcos_kernels.ops.wanted import wanted
 
 
 class Norm(NamedTuple):
@@ -99,9 +100,10 @@ class NormOp(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor, *unused: Any) -> tuple[Tensor | None, ...]:
         x, weight, mean, rstd = ctx.saved_tensors
         norm: Norm = ctx.norm
-        needed = ctx.needs_input_grad[:2]
         if torch.is_grad_enabled():
+            needed = ctx.needs_input_grad[:2]
             return *_again(lambda x, w: compose(x, w, norm, ctx.held)[0], (x, weight), needed, grad), None, None
+        needed = wanted(ctx)
         backend = dispatch.norms(grad, x)
         dx, dw = backend.backward(
             as_image(grad, norm.over), as_image(x, norm.over), _wide(weight, x), mean if norm.about_mean else None,
