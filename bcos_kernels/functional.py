@@ -154,8 +154,9 @@ def _transform(
 
     What the first part gives is then the same to the bit with and without others beside it.
     """
-    if x.dtype != weight.dtype:
-        raise ValueError(f"x and weight must have one dtype, got {x.dtype} and {weight.dtype}")
+    if x.dtype != weight.dtype or x.device != weight.device:
+        found = f"{x.dtype} on {x.device} and {weight.dtype} on {weight.device}"
+        raise ValueError(f"x and weight must have one dtype and one device, got {found}")
     first, stack, unit = primal(x), slices() > 1, convention != "B"
     gain = lengths(weight).to(weight.dtype) if convention == "C" else None
     if unit and weight.dtype == torch.float16:  # w·x may overflow where ŵ·x does not

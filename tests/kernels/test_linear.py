@@ -190,3 +190,8 @@ class TestModule:
     def test_a_stack_must_divide_into_its_parts(self):
         with stacked(3), pytest.raises(ValueError, match="multiple of 3"):
             BcosLinear(4, 2)(torch.ones(4, 4))
+
+
+def test_tensors_of_two_devices_are_refused():
+    with pytest.raises(ValueError, match="one device, got torch.float32 on cpu and torch.float32 on meta"):
+        bcos_linear(torch.ones(2, 3), torch.ones(4, 3, device="meta"))
