@@ -193,5 +193,5 @@ class TestModule:
 
 
 def test_tensors_of_two_devices_are_refused():
-    with pytest.raises(ValueError, match="one device, got torch.float32 on cpu and torch.float32 on meta"):
+    with pytest.raises(ValueError, match=r"one device, got .* on cpu and .* on meta"):
         bcos_linear(torch.ones(2, 3), torch.ones(4, 3, device="meta"))
