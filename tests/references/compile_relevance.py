@@ -1,23 +1,20 @@
 """Compile the Triton kernels that reduce relevance for devices that need not be here; print what ptxas says of each.
 
-    python -m references.compile_relevance
+    python -m references.compile_relevance 80|90|100
 
 As ``compile_triton``, with the sizes of an attention and of an image.
 """
 
-import json
+import sys
 
 import torch
-import triton
-from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
 
 from bcos_kernels.ops.attention_relevance import triton as attention
 from bcos_kernels.ops.attention_relevance import triton_kernels as attention_kernels
 from bcos_kernels.ops.contribution import triton as contribution
 from bcos_kernels.ops.contribution import triton_kernels as contribution_kernels
 from bcos_kernels.ops.contribution.plan import plan
-from references.compile_triton import ARCHITECTURES, resources, widest_load
+from references.compile_triton import build, tell, widest_load
 
 FLOATS = {"scale"}
 WIDE = {"parts", "relevance", "bases", "inverses", "found"}
@@ -59,44 +56,29 @@ def attentions():
 
 
 def compiled(kernel, known, dtype, architecture):
-    """The kernel as it would be specialised for tensors whose sizes are multiples of 8."""
-    names = kernel.arg_names
+    """The kernel as it would be specialised for tensors whose sizes are multiples of 16."""
     options = {name: known[name] for name in known if name == "num_stages"}
-    known = {name: value for name, value in known.items() if name in names}
     if known.get("BIAS") == "none":
-        known.update({name: None for name in names if name == "bias"})
+        known = {**known, "bias": None}
     if known.get("WHOLE"):
-        known.update(bases=None, inverses=None)
-    types = {}
-    for name in names:
-        if name in known:
-            types[name] = "constexpr"
-        elif name == "bias":
-            types[name] = "*u8" if known["BIAS"] == "visible" else f"*{dtype}"
-        elif name in WIDE | INPUTS:
-            types[name] = "*fp32" if name in WIDE else f"*{dtype}"
-        else:
-            types[name] = "fp32" if name in FLOATS else "i32"
-    aligned = [i for i, name in enumerate(names) if types[name] not in ("constexpr", "fp32")]
-    source = ASTSource(
-        kernel,
-        types,
-        constexprs={(names.index(name),): value for name, value in known.items()},
-        attrs={(i,): [["tt.divisibility", 16]] for i in aligned},
-    )
-    return triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=options)
+        known = {**known, "bases": None, "inverses": None}
+
+    def of(name):
+        if name == "bias" and known["BIAS"] == "visible":
+            return "*u8"
+        if name in WIDE | INPUTS:
+            return "*fp32" if name in WIDE else f"*{dtype}"
+        return "fp32" if name in FLOATS else "i32"
+
+    return build(kernel, known, of, architecture, **options)
 
 
 def main():
-    for architecture in ARCHITECTURES:
-        for kernel, known, dtype, variant in (*sums(), *attentions()):
-            binary = compiled(kernel, known, dtype, architecture)
-            found = {
-                "kernel": kernel.__name__, "variant": variant, "dtype": dtype, "architecture": architecture,
-                "shared": binary.metadata.shared, "load_bits": widest_load(binary.asm["ptx"]),
-                **resources(binary.asm["cubin"]),
-            }  # fmt: skip
-            print(json.dumps(found), flush=True)
+    architecture = int(sys.argv[1])
+    for kernel, known, dtype, variant in (*sums(), *attentions()):
+        binary = compiled(kernel, known, dtype, architecture)
+        what = {"kernel": kernel.__name__, "variant": variant, "dtype": dtype}
+        tell(binary, **what, load_bits=widest_load(binary.asm["ptx"]))
 
 
 if __name__ == "__main__":

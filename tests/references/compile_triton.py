@@ -1,6 +1,6 @@
 """Compile every Triton kernel of the package for devices that need not be here; print what ptxas says of each.
 
-    python -m references.compile_triton [--products ARCHITECTURE POWER]
+    python -m references.compile_triton 80|90|100 [one|half|any]
 
 One JSON line per kernel, variant and architecture: registers, bytes spilled, shared memory, and the widest load.
 Needs a process of its own in which TRITON_INTERPRET is not set.
@@ -25,7 +25,6 @@ from bcos_kernels.ops.norms import triton as launch_norms
 from bcos_kernels.ops.norms import triton_kernels as norms
 from bcos_kernels.ops.norms import triton_row_kernels as row_norms
 
-ARCHITECTURES = (80, 90, 100)
 BIN = Path(triton.__file__).parent / "backends/nvidia/bin"
 WIDE = set("norms lengths sums coefficients mean rstd means squares plain along base slope dw".split())
 ADDRESSES = WIDE | set("out v kept grad grad_y weight x dx response".split())
@@ -95,21 +94,25 @@ def compiled(kernel, known, layout, dtype, architecture):
     if kernel not in NORMS and not known.get("GROUPED"):
         known["groups"] = 1
     known.update({name: 1 for name in names if name.endswith(one)})
-    return build(kernel, known, dtype, architecture)
+    return build(kernel, known, type_of(dtype), architecture)
 
 
-def build(kernel, known, dtype, architecture, **options):
-    """Compile a kernel whose numbers and addresses are all multiples of 16."""
+def type_of(dtype):
+    """The type of an argument by its name: what is kept per pixel, group or unit is fp32."""
+
+    def of(name):
+        if name in ADDRESSES:
+            return "*fp32" if name in WIDE else f"*{dtype}"
+        return "fp32" if name in NUMBERS else "i32"
+
+    return of
+
+
+def build(kernel, known, of, architecture, **options):
+    """Compile a kernel whose whole numbers and addresses are all multiples of 16; ``of``: types by name."""
     names = kernel.arg_names
     known = {name: value for name, value in known.items() if name in names}
-    types = {}
-    for name in names:
-        if name in known:
-            types[name] = "constexpr"
-        elif name in ADDRESSES:
-            types[name] = "*fp32" if name in WIDE else f"*{dtype}"
-        else:
-            types[name] = "fp32" if name in NUMBERS else "i32"
+    types = {name: "constexpr" if name in known else of(name) for name in names}
     aligned = [i for i, name in enumerate(names) if types[name] not in ("constexpr", "fp32")]
     source = ASTSource(
         kernel,
@@ -137,19 +140,18 @@ def widest_load(ptx):
 
 
 def main():
-    """``--products``: the matrix products, for one architecture and power; otherwise all other kernels, for all."""
-    if sys.argv[1:2] == ["--products"]:
-        architecture, power = int(sys.argv[2]), sys.argv[3]
-        for kernel, known, warps, stages in products(power):
-            binary = build(kernel, known, "bf16", architecture, num_warps=warps, num_stages=stages)
-            tell(binary, kernel=kernel.__name__, known=known, architecture=architecture)
+    """``ARCHITECTURE``: every kernel but the matrix products; ``ARCHITECTURE POWER``: those."""
+    architecture, *power = sys.argv[1:]
+    if power:
+        for kernel, known, warps, stages in products(*power):
+            binary = build(kernel, known, type_of("bf16"), int(architecture), num_warps=warps, num_stages=stages)
+            tell(binary, kernel=kernel.__name__, known=known)
         return
-    for architecture in ARCHITECTURES:
-        for kernel, known in cases():
-            for layout, dtype in (("channels_last", "bf16"), ("contiguous", "fp32")):
-                binary = compiled(kernel, known, layout, dtype, architecture)
-                what = {"kernel": kernel.__name__, "known": known, "layout": layout, "dtype": dtype}
-                tell(binary, **what, architecture=architecture, load_bits=widest_load(binary.asm["ptx"]))
+    for kernel, known in cases():
+        for layout, dtype in (("channels_last", "bf16"), ("contiguous", "fp32")):
+            binary = compiled(kernel, known, layout, dtype, int(architecture))
+            what = {"kernel": kernel.__name__, "known": known, "layout": layout, "dtype": dtype}
+            tell(binary, **what, load_bits=widest_load(binary.asm["ptx"]))
 
 
 def tell(binary, **what):
