@@ -21,7 +21,7 @@ def random(*shape, seed=0):
 @pytest.mark.parametrize("per_pixel", [False, True])
 @pytest.mark.parametrize(("centred", "about_mean"), KINDS)
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_opcheck(layout, centred, about_mean, per_pixel, backend):
+def test_opcheck(layout, centred, about_mean, per_pixel):
     x, grad, weight = random(2, 6, 3, 4).to(memory_format=layout), random(2, 6, 3, 4, seed=1), random(6, seed=2)
     groups = 1 if per_pixel else 3
     for given in (weight, None):

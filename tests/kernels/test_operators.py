@@ -49,7 +49,7 @@ def fresh(arguments, requires_grad=False):
 
 
 @pytest.mark.parametrize(("name", "arguments"), CALLS)
-def test_opcheck(name, arguments, backend):
+def test_opcheck(name, arguments):
     opcheck(getattr(ops, name), fresh(arguments))
 
 

@@ -31,7 +31,7 @@ CALLS = [
 
 
 @pytest.mark.parametrize(("name", "arguments"), [*CALLS, ("attention_backward", attention)])
-def test_opcheck(name, arguments, backend):
+def test_opcheck(name, arguments):
     opcheck(getattr(ops, name), tuple(arguments(False)))
 
 
