@@ -60,7 +60,8 @@ class Kernels:
         check(out, expected, magnitude, where, roundings=16, last=1 if cut else 0.501)
 
 
-@pytest.fixture(params=["baseline", "avx2", "reference", "triton"])
+# The interpreter takes minutes: the default run has the layers of test_triton_norms.py.
+@pytest.fixture(params=["baseline", "avx2", "reference", pytest.param("triton", marks=pytest.mark.slow)])
 def kernels(request, monkeypatch):
     if request.param == "reference":
         yield Kernels(reference, "cpu", DTYPES)

@@ -44,8 +44,9 @@ def test_kernels_compile_without_spills_and_read_wide_words(architecture, tmp_pa
         assert variant["load_bits"] == (32 if variant["kernel"] == "box_norm_kernel" else 128), variant
 
 
-@pytest.mark.parametrize("power", ["one", *(pytest.param(p, marks=pytest.mark.slow) for p in ("half", "any"))])
-@pytest.mark.parametrize("architecture", EVERY)
+@pytest.mark.slow
+@pytest.mark.parametrize("power", ["one", "half", "any"])
+@pytest.mark.parametrize("architecture", SHARED)
 def test_products_fit_the_device(architecture, power, tmp_path):
     found = compile_for(tmp_path, architecture, power)
     assert {variant["kernel"] for variant in found} == {"forward_kernel", "backward_kernel"}
@@ -54,7 +55,8 @@ def test_products_fit_the_device(architecture, power, tmp_path):
         assert variant["shared"] <= SHARED[architecture], variant
 
 
-@pytest.mark.parametrize("architecture", EVERY)
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", SHARED)
 def test_kernels_of_relevance_compile_without_spills(architecture, tmp_path):
     found = compile_for(tmp_path, architecture, module="references.compile_relevance")
     assert len({variant["kernel"] for variant in found}) == 4
