@@ -89,7 +89,7 @@ def layers(result: dict[str, Any]) -> str:
     threads = f", {machine['threads']} thread(s)" if result["device"] == "cpu" else ""
     return "\n\n".join([
         f"{shapes} shapes on {machine['device']}{threads}, {result['dtype']}, torch {machine['torch']}.",
-        "All layers of a network, each shape as often as the network has it:",
+        "The layers of a network that were measured, each shape as often as the network has it:",
         markdown(*by_network(rows)),
         "Geometric means over the shapes, every shape once:",
         markdown(*by_pass(rows)),
