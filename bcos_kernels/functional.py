@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from types import ModuleType
 from typing import Any
 
@@ -138,13 +137,13 @@ def _resolved(*options: Any) -> tuple[Geometry, Padding | None]:
     """:func:`resolve`, remembered, because it takes longer than some convolutions."""
     if torch.compiler.is_compiling():
         return resolve(*options)
-    try:
-        return _resolve_once(*options)
-    except TypeError:  # a list among the options
-        return resolve(*options)
+    key = repr(options)  # not the options themselves: 1.0 equals 1, and is refused
+    if key not in _geometries:
+        _geometries[key] = resolve(*options)
+    return _geometries[key]
 
 
-_resolve_once = functools.lru_cache(maxsize=1024)(resolve)
+_geometries: dict[str, tuple[Geometry, Padding | None]] = {}
 
 
 def _transform(

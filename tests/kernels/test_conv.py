@@ -253,3 +253,11 @@ class TestModule:
     def test_bad_options_are_refused_at_once(self, bad):
         with pytest.raises(ValueError, match=next(iter(bad))):
             BcosConv2d(3, 4, 3, **bad)
+
+
+def test_a_number_that_equals_a_good_one_is_refused_all_the_same():
+    x, weight = torch.ones(1, 2, 4, 4), torch.ones(2, 2, 3, 3)
+    bcos_conv2d(x, weight, stride=1, padding=(1, 1))  # remembered
+    for options in ({"stride": 1.0, "padding": (1, 1)}, {"stride": 1, "padding": (1.0, 1)}):
+        with pytest.raises(ValueError, match="must be an integer"):
+            bcos_conv2d(x, weight, **options)

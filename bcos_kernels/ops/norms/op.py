@@ -146,9 +146,10 @@ class AffineOp(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, mean, rstd = ctx.saved_tensors
-        needed = ctx.needs_input_grad[:3]
         if torch.is_grad_enabled():
+            needed = ctx.needs_input_grad[:3]
             return *_again(lambda x, w, m: compose_affine(x, w, m, rstd), (x, weight, mean), needed, grad), None
+        needed = *wanted(ctx), ctx.needs_input_grad[2]
         backend, wide, upstream = dispatch.norms(grad, x), _wide(weight, x), as_image(grad, "batch")
         dx = dw = dm = None
         if needed[0]:
