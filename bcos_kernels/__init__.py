@@ -13,7 +13,7 @@ from bcos_kernels.explanation import (
     maps,
     stacked,
 )
-from bcos_kernels.modules.conv import BcosConv2d
+from bcos_kernels.modules.conv import BcosConv1d, BcosConv2d
 from bcos_kernels.modules.linear import BcosLinear
 from bcos_kernels.ops.attention_relevance import operators as _attention_operators  # noqa: F401  # registers them
 from bcos_kernels.ops.attention_relevance.op import attention_relevance, attention_relevance_maps
@@ -28,6 +28,7 @@ except PackageNotFoundError:  # a source folder that was never installed
     __version__ = "0+unknown"
 
 __all__ = [
+    "BcosConv1d",
     "BcosConv2d",
     "BcosLinear",
     "Completeness",

@@ -13,7 +13,7 @@ from bcos_kernels import dispatch
 from bcos_kernels.mode import is_explaining, primal, slices
 from bcos_kernels.ops import maxout
 from bcos_kernels.ops.bcos import push, transform
-from bcos_kernels.ops.bcos_conv2d.geometry import Geometry, Padding, pad, pair, resolve
+from bcos_kernels.ops.bcos_conv2d.geometry import Geometry, Padding, along, pad, pair, resolve
 from bcos_kernels.ops.bcos_conv2d.op import Convolution
 from bcos_kernels.ops.bcos_linear.op import MATRIX_PRODUCT
 from bcos_kernels.ops.epilogue import operators, reference
@@ -91,6 +91,31 @@ def bcos_conv2d(
     if norm is not None:
         _check_norm(norm, x, (x.shape[0], groups, *patch_counts(x, *geometry.window)))
     return _transform(x, weight, norm, Convolution(geometry), b, max_out, convention)
+
+
+def bcos_conv1d(
+    x: Tensor,
+    weight: Tensor,
+    b: float = 2,
+    max_out: int = 1,
+    stride: int | tuple[int, ...] = 1,
+    padding: int | tuple[int, ...] | str = 0,
+    dilation: int | tuple[int, ...] = 1,
+    groups: int = 1,
+    padding_mode: str = "zeros",
+    convention: str = "A",
+) -> Tensor:
+    """The same along a sequence: x ``[N, C, L]`` or ``[C, L]``, weight ``[O * max_out, C / groups, l]``.
+
+    Returns ``[N, O, P]``. An image of one line; the rest as in :func:`bcos_conv2d`. Raises ValueError.
+    """
+    if weight.ndim != 3 or x.ndim not in (2, 3):
+        raise ValueError(f"expected x [N, C, L] and weight [O, C, l], got {list(x.shape)}, {list(weight.shape)}")
+    stride, dilation = along(stride, "stride", 1), along(dilation, "dilation", 1)
+    padding = padding if isinstance(padding, str) else along(padding, "padding", 0)
+    line, filters = x.unsqueeze(-2), weight.unsqueeze(2)
+    out = bcos_conv2d(line, filters, b, max_out, stride, padding, dilation, groups, padding_mode, convention)
+    return out.squeeze(-2)
 
 
 def row_norm(x: Tensor) -> Tensor:

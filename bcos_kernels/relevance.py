@@ -27,11 +27,11 @@ from bcos_kernels.cotangents import Cotangent, Target, cotangents
 from bcos_kernels.listeners import Ear, listening
 from bcos_kernels.mode import explanation_mode, slices
 from bcos_kernels.modules.attention import MultiHeadAttention
-from bcos_kernels.modules.conv import BcosConv2d
+from bcos_kernels.modules.conv import BcosConv1d, BcosConv2d
 from bcos_kernels.modules.linear import BcosLinear
 from bcos_kernels.ops.contribution.op import contribution
 
-CHANNELS = {BcosLinear: -1, BcosConv2d: -3, MultiHeadAttention: -1}
+CHANNELS = {BcosLinear: -1, BcosConv1d: -2, BcosConv2d: -3, MultiHeadAttention: -1}
 """The layers whose relevance is recorded, and the dimension of their output that holds channels."""
 
 
@@ -167,7 +167,7 @@ def _chosen(model: nn.Module | Mapping[str, nn.Module], layers: Sequence[str] | 
         raise ValueError(f"no layers to record: {', '.join(missing)}; a layer is one of {accepted}, here: "
                          f"{', '.join(found) or 'none'}")  # fmt: skip
     if not wanted:
-        raise ValueError("the model has no layer to record: no BcosLinear, BcosConv2d or MultiHeadAttention")
+        raise ValueError("the model has no layer to record: no BcosLinear, B-cos convolution or MultiHeadAttention")
     return {found[name]: name for name in wanted}
 
 

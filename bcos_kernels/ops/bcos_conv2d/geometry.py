@@ -40,6 +40,14 @@ def pair(value: int | tuple[int, ...], name: str, least: int) -> Pair:
     return values[0], values[1]
 
 
+def along(value: int | tuple[int, ...], name: str, least: int) -> Pair:
+    """An option of a convolution over sequences, as of one over images of one line. Raises ValueError."""
+    single = value[0] if isinstance(value, tuple | list) and len(value) == 1 else value
+    if not isinstance(single, int) or single < least:
+        raise ValueError(f"{name} must be an integer of at least {least} or a tuple of one, got {value!r}")
+    return least, single
+
+
 def resolve(
     kernel: Pair,
     stride: int | tuple[int, ...],
