@@ -1,6 +1,8 @@
 """The layers that are timed beside one another, all on the same weight.
 
 - plain: the convolution or matrix product alone, the floor
+- touched: the same, but torch's own operations then read its input and its weight and rescale its output once: the
+  memory traffic that a B-cos layer around a library's product cannot avoid, and no arithmetic of its own
 - bcos_kernels: this package's modules
 - bcos: the modules of the package ``bcos`` from PyPI
 - compiled: this package's pure-PyTorch reference under ``torch.compile``
@@ -24,7 +26,9 @@ from bcos_kernels.ops.bcos_conv2d.reference import bcos_conv2d
 from bcos_kernels.ops.bcos_linear.reference import bcos_linear
 from benchmarks.shapes import Layer
 
-PLAIN, OURS, COMPILED, EAGER = "plain", "bcos_kernels", "compiled", "eager"
+PLAIN, TOUCHED, OURS, COMPILED, EAGER = "plain", "touched", "bcos_kernels", "compiled", "eager"
+LINEAR = PLAIN, TOUCHED
+"""The peers that are no B-cos layers."""
 
 
 class Peer(NamedTuple):
@@ -52,6 +56,18 @@ def plain(layer: Layer, weight: Tensor) -> Peer:
     else:
         forward = partial(_convolution, weight, layer.stride, layer.padding, layer.groups)
     return Peer(weight, forward, forward, lambda x, tangents, stack: forward(x), units=layer.max_out)
+
+
+def touched(layer: Layer, weight: Tensor) -> Peer:
+    """The plain layer and one more pass over its memory each way; a lower bound: gradients are not read again."""
+    peer = plain(layer, weight)
+
+    def forward(x: Tensor) -> Tensor:
+        for read in (x, peer.weight):
+            torch.linalg.vector_norm(read.detach())
+        return peer.forward(x).mul_(1.0)
+
+    return peer._replace(forward=forward, held=forward, push=lambda x, tangents, stack: forward(x))
 
 
 def _product(weight: Tensor, x: Tensor) -> Tensor:
@@ -109,6 +125,7 @@ def compiled(layer: Layer, weight: Tensor) -> Peer:
 
 PEERS: dict[str, Callable[[Layer, Tensor], Peer]] = {
     PLAIN: plain,
+    TOUCHED: touched,
     OURS: ours,
     "bcos": published,
     COMPILED: compiled,

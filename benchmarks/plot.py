@@ -16,6 +16,7 @@ from bcos_diffusion.files import write_atomically
 from benchmarks.summary import OURS, Row, passes_of, peers_of, ratio
 
 LOOKS = {
+    "touched": ("#999999", "|", "plain, its memory read once more"),
     OURS: ("#D55E00", "o", "bcos_kernels (ours)"),
     "bcos": ("#0072B2", "s", "bcos 0.1"),
     "compiled": ("#009E73", "^", "reference, torch.compile"),

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from benchmarks.memory import peak_bytes, saved_bytes
 from benchmarks.networks import CALLS, running_order
 from benchmarks.passes import PASSES, Call, InputSet, Pass, flat, input_sets, passes_for, weight_of
-from benchmarks.peers import COMPILED, EAGER, PEERS, PLAIN, Peer
+from benchmarks.peers import COMPILED, EAGER, LINEAR, PEERS, Peer
 from benchmarks.shapes import Layer
 from benchmarks.summary import Row, against_plain
 from benchmarks.timing import clock_for, interleave, sets_needed
@@ -156,7 +156,7 @@ def _compare(calls: Found) -> dict[str, float]:
         about_s[name] = time.monotonic() - began
         if name == EAGER:
             expected = found
-        elif name != PLAIN and expected is not None and not _agree(found, expected):
+        elif name not in LINEAR and expected is not None and not _agree(found, expected):
             calls.reasons[name] = "computes something else than the reference"
             del calls[name]
     return about_s
