@@ -186,6 +186,12 @@ void normalise_backward(int dtype, uintptr_t dx, Four dx_strides, uintptr_t grad
                                   pointer(weight), pointer(dw), threads);
 }
 
+void track(int dtype, int64_t channels, uintptr_t running_mean, uintptr_t running_power, uintptr_t mean, uintptr_t rstd,
+           double eps, double share, double gain) {
+  bcos::selected()->track(Dtype(dtype), channels, pointer(running_mean), pointer(running_power), pointer(mean),
+                          pointer(rstd), eps, share, gain);
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_cpu, m) {
@@ -203,6 +209,7 @@ PYBIND11_MODULE(_cpu, m) {
   m.def("contribution", &contribution);
   m.def("normalise", &normalise);
   m.def("normalise_backward", &normalise_backward);
+  m.def("track", &track);
   m.def("instruction_sets", [] {
     std::vector<std::string> names;
     for (const bcos::Kernels* kernels : bcos::available()) names.emplace_back(kernels->name);

@@ -63,11 +63,16 @@ struct Kernels {
   void (*project_rows)(Dtype, int64_t rows, int64_t columns, void* grad, const void* weight, const void* lengths,
                        int threads);
   void (*contribution)(Dtype, const Products&, const void* x, const void* g, void* sums, bool along_sums, int threads);
-  // Statistics in the accumulation type, weight [C] in it too or null. No out (dx): nothing but the statistics (dw).
+  // Statistics in the accumulation type, weight [C] in it too or null. No out (dx): nothing but the statistics (dw). No
+  // rstd: statistics that nobody asked for.
   void (*normalise)(Dtype, Extent, const Norm&, Image out, Image x, void* mean, void* rstd, const void* weight,
                     int threads);
   void (*normalise_backward)(Dtype, Extent, const Norm&, Image dx, Image grad, Image x, void* mean, void* rstd,
                              const void* weight, void* dw, int threads);
+  // Moves the averages of a batch norm [C] by a share of the way to what it found: rstd gives back the power, which a
+  // gain makes unbiased. No running mean: uncentred.
+  void (*track)(Dtype, int64_t channels, void* running_mean, void* running_power, const void* mean, const void* rstd,
+                double eps, double share, double gain);
 };
 
 extern const Kernels baseline_kernels;

@@ -14,7 +14,10 @@ struct Moments {
 };
 
 inline void join(Moments& into, const Moments& other) {
-  if (other.count == 0) return;
+  if (into.count == 0) {
+    into = other;
+    return;
+  }
   const double count = into.count + other.count, apart = other.mean - into.mean;
   into.squares += other.squares + apart * apart * (into.count * other.count / count);
   into.mean += apart * (other.count / count);
@@ -31,15 +34,15 @@ struct Two {
 // As sum_of, of two terms at once.
 template <class A, class Term>
 inline Two<A> two_sums_of(int64_t count, const Term& term) {
-  constexpr int64_t width = 64 / sizeof(A);
-  A first[width] = {}, second[width] = {};
+  constexpr int64_t width = Lanes<A>::width;
+  Lanes<A> first, second;
   int64_t i = 0;
   for (; i + width <= count; i += width) {
 #pragma omp simd
     for (int64_t lane = 0; lane < width; ++lane) {
       const Two<A> terms = term(i + lane);
-      first[lane] += terms.first;
-      second[lane] += terms.second;
+      first.sums[lane] += terms.first;
+      second.sums[lane] += terms.second;
     }
   }
   Two<A> rest;
@@ -48,17 +51,11 @@ inline Two<A> two_sums_of(int64_t count, const Term& term) {
     rest.first += terms.first;
     rest.second += terms.second;
   }
-  for (int64_t half = width / 2; half > 0; half /= 2) {
-    for (int64_t lane = 0; lane < half; ++lane) {
-      first[lane] += first[lane + half];
-      second[lane] += second[lane + half];
-    }
-  }
-  return {first[0] + rest.first, second[0] + rest.second};
+  return {first.total() + rest.first, second.total() + rest.second};
 }
 
 template <class T, bool adjoin>
-Moments moments_of_part(const T* x, int64_t stride, int64_t length, bool about_mean) {
+inline Moments moments_of_part(const T* x, int64_t stride, int64_t length, bool about_mean) {
   using A = accumulator_t<T>;
   const int64_t step = adjoin ? 1 : stride;
   A mean = 0;
