@@ -36,11 +36,18 @@ def sources(folder: str, *suffixes: str) -> list[str]:
 
 
 def extensions() -> list[Extension]:
-    headers = sources("csrc/cpu", ".hpp")
+    shared = sources("csrc", ".hpp")
     cpu = Pybind11Extension(
-        "bcos_kernels._cpu", ["csrc/bindings.cpp", *sources("csrc/cpu", ".cpp")], depends=headers, cxx_std=17
+        "bcos_kernels._cpu",
+        ["csrc/bindings.cpp", *sources("csrc/cpu", ".cpp")],
+        depends=[*shared, *sources("csrc/cpu", ".hpp")],
+        cxx_std=17,
     )
-    cuda = Extension("bcos_kernels._cuda", sources("csrc/cuda", ".cu", ".cpp"), depends=sources("csrc/cuda", ".hpp"))
+    cuda = Extension(
+        "bcos_kernels._cuda",
+        sources("csrc/cuda", ".cu", ".cpp"),
+        depends=[*shared, *sources("csrc/cuda", ".hpp", ".cuh")],
+    )
     cpu.optional = cuda.optional = True
     return [cpu, cuda]
 

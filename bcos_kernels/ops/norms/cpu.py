@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from bcos_kernels import native
-from bcos_kernels.ops.epilogue.cpu import _CODES, supports
-from bcos_kernels.ops.epilogue.layout import accumulator
+from bcos_kernels.ops.epilogue.cpu import supports
+from bcos_kernels.ops.epilogue.layout import CODES, accumulator
 from bcos_kernels.ops.norms.checks import check_backward, check_forward, check_given
 
 
@@ -37,7 +37,7 @@ def apply(x: Tensor, weight: Tensor | None, mean: Tensor | None, rstd: Tensor) -
     flags = rstd.ndim == 4, mean is not None, mean is not None, True, True
     if x.numel():
         kernels.normalise(
-            _CODES[x.dtype], out.data_ptr(), out.stride(), x.data_ptr(), x.stride(), x.shape, _address(mean),
+            CODES[x.dtype], out.data_ptr(), out.stride(), x.data_ptr(), x.stride(), x.shape, _address(mean),
             rstd.data_ptr(), _address(weight), groups, flags, 0.0, torch.get_num_threads(),
         )  # fmt: skip
     return out
@@ -58,7 +58,7 @@ def backward(
     kernels = _kernels(grad, x, rstd)
     if x.numel():
         kernels.normalise_backward(
-            _CODES[x.dtype], _address(dx), dx.stride() if need_dx else x.stride(), grad.data_ptr(), grad.stride(),
+            CODES[x.dtype], _address(dx), dx.stride() if need_dx else x.stride(), grad.data_ptr(), grad.stride(),
             x.data_ptr(), x.stride(), x.shape, _address(mean), rstd.data_ptr(), _address(weight), _address(dw), groups,
             (rstd.ndim == 4, about_mean, centred, held, True), torch.get_num_threads(),
         )  # fmt: skip
@@ -75,7 +75,7 @@ def _statistics(
     kernels = _kernels(x)
     if x.numel():
         kernels.normalise(
-            _CODES[x.dtype], _address(out), x.stride() if out is None else out.stride(), x.data_ptr(), x.stride(),
+            CODES[x.dtype], _address(out), x.stride() if out is None else out.stride(), x.data_ptr(), x.stride(),
             x.shape, _address(mean), rstd.data_ptr(), _address(weight), groups,
             (per_pixel, about_mean, centred, False, False), eps, torch.get_num_threads(),
         )  # fmt: skip
