@@ -81,16 +81,14 @@ void box_spread(const Queue& queue, Dtype dtype, int64_t planes, int64_t h, int6
 }
 
 std::string why_not_on(int device) {
-  int devices = 0;
-  cudaFuncAttributes attributes;
-  cudaError_t error = cudaGetDeviceCount(&devices);
-  if (error == cudaSuccess) {
+  try {
     const OnDevice on(device);
-    error = cudaFuncGetAttributes(&attributes, box_sum_kernel<float>);
+    cudaFuncAttributes attributes;
+    check(cudaFuncGetAttributes(&attributes, box_sum_kernel<float>));
+    return "";
+  } catch (const std::runtime_error& error) {
+    return error.what();
   }
-  if (error == cudaSuccess) return "";
-  cudaGetLastError();
-  return cudaGetErrorString(error);
 }
 
 }  // namespace bcos::cuda

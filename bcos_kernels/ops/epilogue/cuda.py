@@ -47,7 +47,7 @@ def supports(*tensors: Tensor) -> str | None:
 @functools.cache
 def _refusal_of(device: int) -> str:
     """Why nothing built here runs on a device: one of another architecture, or an old driver."""
-    why = _kernels.why_not_on(max(device, 0))
+    why = _kernels.why_not_on(device)
     return f"the CUDA kernels do not run on device {device}: {why}" if why else ""
 
 
