@@ -1,4 +1,4 @@
-"""What is special about the CUDA kernels: tiles, wide reads, streams, errors, and that they compile within registers."""
+"""What is special about the CUDA kernels: tiles, long words, streams, errors, and the registers they compile to."""
 
 import re
 import shutil
@@ -17,7 +17,14 @@ from bcos_kernels.ops.epilogue import cuda, reference
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
-KERNELS = {"reduce_squares": 16, "apply_factor": 16, "scale_backward": 16, "add_scaled": 16, "project_rows": 8, "box": 4}
+KERNELS = {
+    "reduce_squares": 16,
+    "apply_factor": 16,
+    "scale_backward": 16,
+    "add_scaled": 16,
+    "project_rows": 8,
+    "box": 4,
+}
 
 refusal_of = cuda._refusal_of.__wrapped__
 
@@ -82,23 +89,28 @@ def sizes(grad, y, n, lengths):
     return reference.by_group((grad * y).abs(), n.shape[1]).sum(2) / n.square()
 
 
-CUTS = {
-    "an_odd_address": lambda whole: whole.flatten()[1:].view(1, 8, 4, -1),
-    "channels_between": lambda whole: whole.contiguous(memory_format=torch.channels_last)[:, 1:9],
-    "lines_of_odd_length": lambda whole: whole[..., 1:],
+CUTS = {  # size of what is cut, cut
+    "an odd address": ((257,), lambda whole: whole[1:].view(1, 8, 4, 8)),
+    "channels between others": (
+        (1, 17, 4, 8),
+        lambda whole: whole.contiguous(memory_format=torch.channels_last)[:, 1:9],
+    ),
+    "lines of odd length": ((1, 8, 4, 17), lambda whole: whole[..., 1:]),
+    "lines of odd length from their start": ((1, 8, 4, 17), lambda whole: whole[..., :16]),
+    "samples of odd length": ((2, 257), lambda whole: whole[:, :256].view(2, 8, 4, 8)),
+    "samples of odd length, channels last": ((2, 257), lambda whole: whole[:, :256].view(2, 4, 8, 8).movedim(3, 1)),
 }
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("cut", CUTS)
 def test_memory_that_cannot_be_read_in_long_words(cut, dtype, kernels):
-    size = (1, 8, 4, 17) if cut == "lines_of_odd_length" else (1, 257, 1, 1) if cut == "an_odd_address" else (1, 17, 4, 8)
-    x = CUTS[cut](random(size, dtype, 0, DEVICE))
+    size, view = CUTS[cut]
+    x, dx = view(random(size, dtype, 0, DEVICE)), view(torch.zeros(size, dtype=dtype, device=DEVICE))
     window = (1, 1), (1, 1), (0, 0, 0, 0), (1, 1), 1
     expected = x.double().norm(dim=1, keepdim=True)
     norms = cuda.patch_norm(x, *window, 0.0)
     check(norms, expected, expected, cut)
-    dx = CUTS[cut](torch.zeros(size, dtype=dtype, device=DEVICE))
     cuda.spread(dx, x, norms, *window)
     true = x.double() * norms.double()
     check(dx, true, true.abs(), cut)

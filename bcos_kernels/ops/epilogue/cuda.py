@@ -54,9 +54,7 @@ def _refusal_of(device: int) -> str:
 def row_norm(x: Tensor, eps: float) -> Tensor:
     """Return ``sqrt(sum of squares) + eps`` of each row: x ``[R, D]`` -> ``[R]`` in the accumulation type."""
     norms = x.new_empty(x.shape[0], dtype=accumulator(x))
-    _kernels.row_norm(
-        *_queue(x), CODES[x.dtype], x.data_ptr(), image_strides(x), image_shape(x), norms.data_ptr(), eps
-    )
+    _kernels.row_norm(*_queue(x), CODES[x.dtype], x.data_ptr(), image_strides(x), image_shape(x), norms.data_ptr(), eps)
     return norms
 
 
