@@ -132,7 +132,11 @@ class BuildNative(build_ext):
         nvcc = find_nvcc()
         if nvcc is None:
             raise BaseError("nvcc was not found in CUDA_HOME, CUDA_PATH, /usr/local/cuda or PATH")
-        flags = ["-O3", "-std=c++17", "-Xcompiler=-fPIC,-fvisibility=hidden", "-cudart=static", "--threads=0"]
+        flags = ["-O3", "-std=c++17", "-cudart=static", "--threads=0"]
+        if sys.platform == "win32":
+            flags += ["-Xcompiler=/MD", f"-L{sys.base_prefix}/libs"]
+        else:
+            flags.append("-Xcompiler=-fPIC,-fvisibility=hidden")
         supported = subprocess.run([nvcc, "--list-gpu-arch"], capture_output=True, text=True, check=False).stdout
         architectures = [arch for arch in ARCHITECTURES if f"compute_{arch}" in supported.split()]
         if not architectures:
