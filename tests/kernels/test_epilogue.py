@@ -1,4 +1,6 @@
-"""The compiled epilogues (C++; Triton, interpreted where there is no device) against slow float64 references.
+"""The compiled epilogues against slow float64 references.
+
+Where there is no device, Triton kernels are interpreted and CUDA kernels compiled for the host.
 
 Tolerances are bounds, not habits: one rounding of the output type plus a few roundings of the accumulation
 type, relative to the sum of the magnitudes that enter each output.
@@ -9,6 +11,7 @@ import importlib.util
 import pytest
 import torch
 import torch.nn.functional as F
+from references import host_cuda
 from references.epilogue import (
     GEOMETRIES,
     IMAGE_LAYOUTS,
@@ -21,7 +24,7 @@ from references.epilogue import (
 )
 
 from bcos_kernels import native
-from bcos_kernels.ops.epilogue import cpu, triton
+from bcos_kernels.ops.epilogue import cpu, cuda, triton
 
 CPU = native.load()
 HALF_AND_SINGLE = [torch.float32, torch.bfloat16, torch.float16]
@@ -54,15 +57,19 @@ class Kernels:
         return random(shape, dtype, seed, self.device)
 
 
-@pytest.fixture(params=["baseline", "avx2", "triton"])
+@pytest.fixture(params=["baseline", "avx2", "triton", "cuda"])
 def kernels(request, monkeypatch):
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     if request.param == "triton":
         if importlib.util.find_spec("triton") is None:
             pytest.skip("triton is not installed")
-        device = "cuda" if torch.cuda.is_available() else "cpu"
         if device == "cpu":
             monkeypatch.setenv("TRITON_INTERPRET", "1")
         yield Kernels(triton, device, HALF_AND_SINGLE, least_b=1.01)
+        return
+    if request.param == "cuda":
+        host_cuda.use(monkeypatch)
+        yield Kernels(cuda, device, DTYPES, least_b=1)
         return
     if CPU is None or request.param not in CPU.instruction_sets():
         pytest.skip(native.why_missing() or f"this machine has no {request.param}")

@@ -15,10 +15,17 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from bcos_kernels import native
-from bcos_kernels.ops.epilogue.layout import accumulator, group_count, image_shape, image_strides, patch_counts
+from bcos_kernels.ops.epilogue.layout import (
+    CODES,
+    accumulator,
+    address,
+    group_count,
+    image_shape,
+    image_strides,
+    patch_counts,
+)
 from bcos_kernels.ops.epilogue.reference import Padding, Pair
 
-_CODES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}  # csrc/cpu/kernels.hpp
 _kernels: Any = native.load()
 _threads = torch.get_num_threads
 _has_storage = torch._C._has_storage
@@ -31,7 +38,7 @@ def supports(*tensors: Tensor) -> str | None:
     for tensor in tensors:
         if not tensor.is_cpu:
             return f"the C++ kernels run on the CPU, not on {tensor.device.type}"
-        if tensor.dtype not in _CODES:
+        if tensor.dtype not in CODES:
             return f"the C++ kernels take float32, float64, bfloat16 and float16, not {tensor.dtype}"
         if tensor.layout is not torch.strided or tensor.is_neg():
             return "the C++ kernels take plain strided tensors"
@@ -42,7 +49,7 @@ def takes(*tensors: Tensor) -> bool:
     """Whether the kernels take these tensors, which are no more than their memory; quicker than to ask why not."""
     for tensor in tensors:
         plain = type(tensor) is Tensor or type(tensor) is Parameter
-        if not (plain and tensor.is_cpu and tensor.dtype in _CODES and _has_storage(tensor)) or tensor.is_neg():
+        if not (plain and tensor.is_cpu and tensor.dtype in CODES and _has_storage(tensor)) or tensor.is_neg():
             return False
     return native.load() is not None
 
@@ -58,8 +65,8 @@ def finish_rows(
     n, lengths = x.new_empty(x.shape[0], dtype=sums), weight.new_empty(weight.shape[0], dtype=sums) if unit else None
     out = w_x if b == 2 else torch.empty_like(w_x)
     _kernels.finish_rows(
-        _CODES[x.dtype], x.data_ptr(), x.shape, x.stride(), weight.data_ptr(), weight.shape[0], weight.numel(),
-        w_x.data_ptr(), w_x.stride(), out.data_ptr(), out.stride(), n.data_ptr(), _address(lengths), eps, b, delta,
+        CODES[x.dtype], x.data_ptr(), x.shape, x.stride(), weight.data_ptr(), weight.shape[0], weight.numel(),
+        w_x.data_ptr(), w_x.stride(), out.data_ptr(), out.stride(), n.data_ptr(), address(lengths), eps, b, delta,
         _threads(),
     )  # fmt: skip
     return out, n, lengths
@@ -75,8 +82,8 @@ def finish_patches(
     lengths = weight.new_empty(weight.shape[0], dtype=sums) if unit else None
     out = w_x if b == 2 else torch.empty_like(w_x)
     _kernels.finish_patches(
-        _CODES[x.dtype], x.data_ptr(), x.shape, x.stride(), weight.data_ptr(), weight.shape[0], weight.numel(),
-        w_x.data_ptr(), shape, w_x.stride(), out.data_ptr(), out.stride(), n.data_ptr(), _address(lengths),
+        CODES[x.dtype], x.data_ptr(), x.shape, x.stride(), weight.data_ptr(), weight.shape[0], weight.numel(),
+        w_x.data_ptr(), shape, w_x.stride(), out.data_ptr(), out.stride(), n.data_ptr(), address(lengths),
         kernel, stride, padding, dilation, groups, eps, b, delta, _threads(),
     )  # fmt: skip
     return out, n, lengths
@@ -85,7 +92,7 @@ def finish_patches(
 def row_norm(x: Tensor, eps: float) -> Tensor:
     """Return ``sqrt(sum of squares) + eps`` of each row: x ``[R, D]`` -> ``[R]`` in the accumulation type."""
     norms = x.new_empty(x.shape[0], dtype=accumulator(x))
-    _kernels.row_norm(_CODES[x.dtype], x.data_ptr(), x.shape, x.stride(), norms.data_ptr(), eps, _threads())
+    _kernels.row_norm(CODES[x.dtype], x.data_ptr(), x.shape, x.stride(), norms.data_ptr(), eps, _threads())
     return norms
 
 
@@ -100,7 +107,7 @@ def patch_norm(
     out = patch_counts(x, kernel, stride, padding, dilation)
     norms = x.new_empty((x.shape[0], groups, *out), dtype=accumulator(x))
     _kernels.patch_norm(
-        _CODES[x.dtype], x.data_ptr(), x.shape, x.stride(), norms.data_ptr(),
+        CODES[x.dtype], x.data_ptr(), x.shape, x.stride(), norms.data_ptr(),
         kernel, stride, padding, dilation, out, groups, eps, _threads(),
     )  # fmt: skip
     return norms
@@ -115,8 +122,8 @@ def scale(w_x: Tensor, n: Tensor, lengths: Tensor | None, b: float, delta: float
     out = w_x if b == 2 else torch.empty_like(w_x)
     strides = image_strides(w_x)
     _kernels.scale(
-        _CODES[w_x.dtype], out.data_ptr(), strides if out is w_x else image_strides(out), w_x.data_ptr(), strides,
-        image_shape(w_x), n.data_ptr(), _address(lengths), group_count(n), b, delta, _threads(),
+        CODES[w_x.dtype], out.data_ptr(), strides if out is w_x else image_strides(out), w_x.data_ptr(), strides,
+        image_shape(w_x), n.data_ptr(), address(lengths), group_count(n), b, delta, _threads(),
     )  # fmt: skip
     return out
 
@@ -131,8 +138,8 @@ def apply_factor(
     out, step = torch.empty_like(v) if out is None else out, kept.shape[0]
     for start in range(0, v.shape[0], step) if step else ():
         _kernels.apply_factor(
-            _CODES[v.dtype], out[start:].data_ptr(), image_strides(out), v[start:].data_ptr(), image_strides(v),
-            kept.data_ptr(), image_strides(kept), image_shape(kept), n.data_ptr(), _address(lengths), group_count(n),
+            CODES[v.dtype], out[start:].data_ptr(), image_strides(out), v[start:].data_ptr(), image_strides(v),
+            kept.data_ptr(), image_strides(kept), image_shape(kept), n.data_ptr(), address(lengths), group_count(n),
             b, delta, _threads(),
         )  # fmt: skip
     return out
@@ -149,8 +156,8 @@ def scale_backward(
     """
     grad_y, c = torch.empty_like(kept), torch.empty_like(n)
     _kernels.scale_backward(
-        _CODES[kept.dtype], grad_y.data_ptr(), image_strides(grad_y), grad.data_ptr(), image_strides(grad),
-        kept.data_ptr(), image_strides(kept), image_shape(kept), n.data_ptr(), _address(lengths), c.data_ptr(),
+        CODES[kept.dtype], grad_y.data_ptr(), image_strides(grad_y), grad.data_ptr(), image_strides(grad),
+        kept.data_ptr(), image_strides(kept), image_shape(kept), n.data_ptr(), address(lengths), c.data_ptr(),
         group_count(n), b, delta, _threads(),
     )  # fmt: skip
     return grad_y, c
@@ -160,7 +167,7 @@ def project_rows(grad: Tensor, weight: Tensor, lengths: Tensor) -> None:
     """Take from each row of grad, in place, what points along the weight; both ``[O, ...]`` in one memory format."""
     rows = grad.shape[0]
     _kernels.project_rows(
-        _CODES[grad.dtype], grad.data_ptr(), weight.data_ptr(), (rows, grad.numel() // max(1, rows)),
+        CODES[grad.dtype], grad.data_ptr(), weight.data_ptr(), (rows, grad.numel() // max(1, rows)),
         lengths.data_ptr(), _threads(),
     )  # fmt: skip
 
@@ -170,7 +177,7 @@ def spread(
 ) -> None:
     """Add to dx, in place, ``x`` times the coefficients c ``[N, groups, P, Q]`` of all patches that hold the pixel."""
     _kernels.spread(
-        _CODES[x.dtype], dx.data_ptr(), dx.stride(), x.data_ptr(), x.stride(), x.shape, c.data_ptr(),
+        CODES[x.dtype], dx.data_ptr(), dx.stride(), x.data_ptr(), x.stride(), x.shape, c.data_ptr(),
         kernel, stride, padding, dilation, c.shape[2:], groups, _threads(),
     )  # fmt: skip
 
@@ -178,9 +185,5 @@ def spread(
 def spread_rows(dx: Tensor, x: Tensor, c: Tensor) -> None:
     """Add ``x * c[:, None]`` to dx in place: dx, x ``[R, D]``, c ``[R]``."""
     _kernels.spread_rows(
-        _CODES[x.dtype], dx.data_ptr(), dx.stride(), x.data_ptr(), x.stride(), x.shape, c.data_ptr(), _threads()
+        CODES[x.dtype], dx.data_ptr(), dx.stride(), x.data_ptr(), x.stride(), x.shape, c.data_ptr(), _threads()
     )
-
-
-def _address(factor: Tensor | None) -> int:
-    return 0 if factor is None else factor.data_ptr()

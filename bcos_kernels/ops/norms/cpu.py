@@ -14,8 +14,7 @@ from torch import Tensor
 from torch.autograd.graph import increment_version
 
 from bcos_kernels import native
-from bcos_kernels.ops.epilogue.cpu import _CODES
-from bcos_kernels.ops.epilogue.layout import accumulator
+from bcos_kernels.ops.epilogue.layout import CODES, accumulator
 
 _kernels: Any = native.load()
 _threads = torch.get_num_threads
@@ -68,7 +67,7 @@ def backward(
     dw = rstd.new_empty(x.shape[1] if need_dw else 0)
     if x.numel():
         _kernels.normalise_backward(
-            _CODES[x.dtype], _address(dx), dx.stride() if need_dx else x_strides, grad.data_ptr(), grad.stride(),
+            CODES[x.dtype], _address(dx), dx.stride() if need_dx else x_strides, grad.data_ptr(), grad.stride(),
             x.data_ptr(), x_strides, x.shape, _address(mean), rstd.data_ptr(), _address(weight), _address(dw),
             rstd.shape[1], (rstd.ndim == 4, about_mean, centred, held, True), _threads(),
         )  # fmt: skip
@@ -83,7 +82,7 @@ def track(
 ) -> None:  # fmt: skip
     """As :func:`bcos_kernels.ops.norms.reference.track`, of running statistics in the type of rstd, contiguous."""
     _kernels.track(
-        _CODES[rstd.dtype], running_power.numel(), _address(running_mean), running_power.data_ptr(),
+        CODES[rstd.dtype], running_power.numel(), _address(running_mean), running_power.data_ptr(),
         _address(mean), rstd.data_ptr(), eps, share, gain,
     )  # fmt: skip
     for changed in (running_mean, running_power):
@@ -109,7 +108,7 @@ def _run(
     if x.numel():
         strides = x.stride()
         _kernels.normalise(
-            _CODES[x.dtype], _address(out), strides if out is None else out.stride(), x.data_ptr(), strides, x.shape,
+            CODES[x.dtype], _address(out), strides if out is None else out.stride(), x.data_ptr(), strides, x.shape,
             _address(mean), _address(rstd), _address(weight), groups, flags, eps, _threads(),
         )  # fmt: skip
 
