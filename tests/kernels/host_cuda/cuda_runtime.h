@@ -61,6 +61,9 @@ cudaError_t cudaFuncGetAttributes(cudaFuncAttributes*, Kernel) {
   return cudaSuccess;
 }
 
+// For tests, which see no C++ name.
+extern "C" __attribute__((visibility("default"), used)) inline int current_device() { return host_cuda::device; }
+
 // Stream 0 is of every device, stream 16 + d of device d.
 template <class... Parameters>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...),
