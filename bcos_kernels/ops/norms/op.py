@@ -104,9 +104,10 @@ class NormOp(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor | None, norm: Norm, held: bool, extras: bool) -> Any:
         out, mean, rstd = _run(x, weight, norm, True)
         ctx.norm, ctx.held, ctx.extras = norm, held, extras
-        ctx.save_for_backward(x, weight, mean, rstd)
+        kept = x, weight, mean if norm.about_mean else None, rstd
+        ctx.save_for_backward(*kept)
         if forward_ad._current_level >= 0:
-            ctx.save_for_forward(x, weight, mean, rstd)
+            ctx.save_for_forward(*kept)
         if not extras:
             return out
         ctx.mark_non_differentiable(mean, rstd)
@@ -122,8 +123,8 @@ class NormOp(torch.autograd.Function):
         needed = wanted(ctx)
         backend = dispatch.norms(grad, x)
         dx, dw = backend.backward(
-            as_image(grad, norm.over), as_image(x, norm.over), _wide(weight, x), mean if norm.about_mean else None,
-            rstd, norm.centred, norm.about_mean, ctx.held, *needed,
+            as_image(grad, norm.over), as_image(x, norm.over), _wide(weight, x), mean, rstd,
+            norm.centred, norm.about_mean, ctx.held, *needed,
         )  # fmt: skip
         return (
             from_image(dx, x, norm.over) if needed[0] else None,
@@ -141,8 +142,7 @@ class NormOp(torch.autograd.Function):
         if x_t is not None and ctx.held:
             parts.append(push(x_t, weight, norm, rstd, 1))
         elif x_t is not None:
-            about = mean if norm.about_mean else None
-            moved = reference.jvp(as_image(x_t, norm.over), image, _wide(weight, x), about, rstd, norm.centred)
+            moved = reference.jvp(as_image(x_t, norm.over), image, _wide(weight, x), mean, rstd, norm.centred)
             parts.append(from_image(moved, x, norm.over))
         if weight_t is not None:
             moved = reference.apply(image, _wide(weight_t, x), mean if norm.centred else None, rstd)
@@ -239,7 +239,7 @@ def _normalise(
 def _run(x: Tensor, weight: Tensor | None, norm: Norm, extras: bool) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """``out``, and with ``extras`` ``mean`` and ``rstd``, by the backend that runs for x."""
     image, wide, mean, rstd = as_image(x, norm.over), _wide(weight, x), None, None
-    backend = _backend(x, wide)
+    backend = dispatch.norms(x) if wide is None else dispatch.norms(x, wide)
     options = norm.groups_of(image), norm.eps, norm.centred, norm.about_mean, norm.per_pixel
     if extras:
         out, mean, rstd = backend.forward(image, wide, *options)
