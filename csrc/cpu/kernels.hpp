@@ -27,8 +27,8 @@ struct Kernels {
   void (*box_spread)(Dtype, int64_t planes, int64_t h, int64_t w, const Window&, const void* coefficients, void* spread,
                      int threads);
   void (*add_scaled)(Dtype, Extent, Image dx, Image x, const void* factor, int threads);
-  // lengths: ‖w‖ per unit in the accumulation type, by which the response w·x is divided, or null.
-  void (*scale)(Dtype, Extent, Image out, Image w_x, const void* norms, const void* lengths, Alignment, int threads);
+  // lengths: ‖w‖ per unit in the accumulation type, by which the response w·x is divided, or null. y: w·x, then out.
+  void (*scale)(Dtype, Extent, Image y, const void* norms, const void* lengths, Alignment, int threads);
   void (*apply_factor)(Dtype, Extent, Image out, Image v, Image kept, const void* norms, const void* lengths, Alignment,
                        int threads);
   void (*scale_backward)(Dtype, Extent, Image grad_y, Image grad, Image kept, const void* norms, const void* lengths,

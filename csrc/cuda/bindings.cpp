@@ -56,11 +56,11 @@ void patch_norm(int device, uintptr_t stream, int dtype, uintptr_t x, Four strid
                 pointer(sums), pointer(norms), eps);
 }
 
-void scale(int device, uintptr_t stream, int dtype, uintptr_t out, Four out_strides, uintptr_t w_x, Four w_x_strides,
-           Four shape, uintptr_t norms, uintptr_t lengths, int64_t groups, double b, double delta) {
+void scale(int device, uintptr_t stream, int dtype, uintptr_t y, Four strides, Four shape, uintptr_t norms,
+           uintptr_t lengths, int64_t groups, double b, double delta) {
   const Release release;
-  cuda::scale({device, pointer(stream)}, Dtype(dtype), extent(shape, groups), image(out, out_strides),
-              image(w_x, w_x_strides), pointer(norms), pointer(lengths), {b, delta});
+  cuda::scale({device, pointer(stream)}, Dtype(dtype), extent(shape, groups), image(y, strides), pointer(norms),
+              pointer(lengths), {b, delta});
 }
 
 void apply_factor(int device, uintptr_t stream, int dtype, int64_t parts, uintptr_t out, Four out_strides,

@@ -6,23 +6,17 @@
 namespace bcos::cuda {
 namespace {
 
-// From the response or, for b = 2, from the output that the forward pass kept.
+// From the output that the forward pass kept.
 template <class A>
 struct Derivative {
-  Power<A> power;
-  bool from_output;
+  Aligned<A> aligned;
 
   // The gradient of w·x, given that of the output; share: what of it goes through the norm.
   __device__ A operator()(A grad, A kept, A inverse, A gain, A& share) const {
-    if (from_output) {
-      share = grad * kept;
-      return 2 * grad * gain * std::sqrt(std::fabs(kept) * inverse);
-    }
-    const A y = kept * gain, u = std::fabs(y) * inverse, v = u + power.delta;
-    const A ratio = power.kind == Kind::one ? A(1) : (v == A(0) ? A(0) : u / v);
-    const A scaled = grad * power(v);
-    share = scaled * y * ratio;
-    return scaled * gain * (A(1) + power.exponent * ratio);
+    A ratio;
+    const A s = aligned(std::fabs(kept) * inverse, ratio);
+    share = grad * kept * ratio;
+    return grad * s * gain * (A(1) + aligned.power.exponent * ratio);
   }
 };
 
@@ -52,7 +46,7 @@ __global__ void scale_backward_kernel(Grid grid, Image grad_y, Image grad, Image
         store(values, at<T>(grad_y, tile, c, w));
       },
       [&](int i, A sum) {
-        coefficients[first + i] = sum == A(0) ? A(0) : -derivative.power.exponent * (sum * inverses[i]) * inverses[i];
+        coefficients[first + i] = sum == A(0) ? A(0) : -derivative.aligned.power.exponent * (sum * inverses[i]) * inverses[i];
       });
 }
 
@@ -73,7 +67,7 @@ void scale_backward(const Queue& queue, Dtype dtype, const Extent& extent, const
       const Plan plan = plan_sums<V, way>(e);
       launch(queue, scale_backward_kernel<T, V, way>, plan.blocks, plan.threads, plan.grid, grad_y, grad, kept,
              static_cast<const A*>(norms), static_cast<const A*>(lengths), static_cast<A*>(coefficients),
-             Derivative<A>{Power<A>(alignment), alignment.b == 2});
+             Derivative<A>{Aligned<A>(alignment)});
     }, grad_y, grad, kept);
   });
 }

@@ -7,15 +7,16 @@
 namespace bcos::cuda {
 namespace {
 
-// |cos|^(b-1) from the response or, for b = 2, from the output that the forward pass kept.
+// |cos|^(b-1) from the response, or from the output that the forward pass kept.
 template <class A>
 struct Factor {
-  Power<A> power;
+  Aligned<A> aligned;
   bool from_output;
 
   __device__ A operator()(A kept, A inverse, A gain) const {
     const A magnitude = std::fabs(kept) * inverse;
-    return from_output ? std::sqrt(magnitude) : power(magnitude * gain + power.delta);
+    A ratio;
+    return from_output ? aligned(magnitude, ratio) : aligned.power(magnitude * gain + aligned.power.delta);
   }
 };
 
@@ -64,21 +65,21 @@ void run(const Queue& queue, Dtype dtype, Extent e, Stack out, Stack v, Image ke
       constexpr Along way = decltype(along)::value;
       const Plan plan = plan_each<V, way>(e);
       launch(queue, apply_factor_kernel<T, V, way>, plan.blocks, plan.threads, plan.grid, out, v, kept,
-             static_cast<const A*>(norms), static_cast<const A*>(lengths), Factor<A>{Power<A>(alignment), from_output});
+             static_cast<const A*>(norms), static_cast<const A*>(lengths), Factor<A>{Aligned<A>(alignment), from_output});
     }, out.first, v.first, kept);
   });
 }
 
 }  // namespace
 
-void scale(const Queue& queue, Dtype dtype, const Extent& e, const Image& out, const Image& w_x, const void* norms,
-           const void* lengths, Alignment alignment) {
-  run(queue, dtype, e, {out, 1, 0}, {w_x, 1, 0}, w_x, norms, lengths, alignment, false);
+void scale(const Queue& queue, Dtype dtype, const Extent& e, const Image& y, const void* norms, const void* lengths,
+           Alignment alignment) {
+  run(queue, dtype, e, {y, 1, 0}, {y, 1, 0}, y, norms, lengths, alignment, false);
 }
 
 void apply_factor(const Queue& queue, Dtype dtype, const Extent& e, const Stack& out, const Stack& v, const Image& kept,
                   const void* norms, const void* lengths, Alignment alignment) {
-  run(queue, dtype, e, out, v, kept, norms, lengths, alignment, alignment.b == 2);
+  run(queue, dtype, e, out, v, kept, norms, lengths, alignment, true);
 }
 
 }  // namespace bcos::cuda

@@ -56,37 +56,35 @@ def takes(*tensors: Tensor) -> bool:
 
 def finish_rows(
     x: Tensor, weight: Tensor, w_x: Tensor, unit: bool, eps: float, b: float, delta: float
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """``out``, the norms of rows of x and the lengths of those of the weight, by one call: a call costs microseconds.
+) -> tuple[Tensor, Tensor | None]:
+    """The norms of rows of x and the lengths of those of the weight; w_x becomes the output.
 
-    As :func:`row_norm` of both and :func:`scale`; ``unit``: y is w_x over the lengths. The weight must be dense.
+    By one call, because a call costs microseconds: :func:`row_norm` of both and :func:`scale`. ``unit``: y is w_x over
+    the lengths. The weight must be dense.
     """
     sums = accumulator(x)
     n, lengths = x.new_empty(x.shape[0], dtype=sums), weight.new_empty(weight.shape[0], dtype=sums) if unit else None
-    out = w_x if b == 2 else torch.empty_like(w_x)
     _kernels.finish_rows(
         CODES[x.dtype], x.data_ptr(), x.shape, x.stride(), weight.data_ptr(), weight.shape[0], weight.numel(),
-        w_x.data_ptr(), w_x.stride(), out.data_ptr(), out.stride(), n.data_ptr(), address(lengths), eps, b, delta,
-        _threads(),
+        w_x.data_ptr(), w_x.stride(), n.data_ptr(), address(lengths), eps, b, delta, _threads(),
     )  # fmt: skip
-    return out, n, lengths
+    return n, lengths
 
 
 def finish_patches(
     x: Tensor, weight: Tensor, w_x: Tensor, unit: bool, eps: float, b: float, delta: float,
     kernel: Pair, stride: Pair, padding: Padding, dilation: Pair, groups: int,
-) -> tuple[Tensor, Tensor, Tensor | None]:  # fmt: skip
+) -> tuple[Tensor, Tensor | None]:  # fmt: skip
     """The same for a convolution, as :func:`patch_norm`, :func:`row_norm` of the weight and :func:`scale`."""
     sums, shape = accumulator(x), w_x.shape
     n = x.new_empty((shape[0], groups, shape[2], shape[3]), dtype=sums)
     lengths = weight.new_empty(weight.shape[0], dtype=sums) if unit else None
-    out = w_x if b == 2 else torch.empty_like(w_x)
     _kernels.finish_patches(
         CODES[x.dtype], x.data_ptr(), x.shape, x.stride(), weight.data_ptr(), weight.shape[0], weight.numel(),
-        w_x.data_ptr(), shape, w_x.stride(), out.data_ptr(), out.stride(), n.data_ptr(), address(lengths),
+        w_x.data_ptr(), shape, w_x.stride(), n.data_ptr(), address(lengths),
         kernel, stride, padding, dilation, groups, eps, b, delta, _threads(),
     )  # fmt: skip
-    return out, n, lengths
+    return n, lengths
 
 
 def row_norm(x: Tensor, eps: float) -> Tensor:
@@ -114,24 +112,22 @@ def patch_norm(
 
 
 def scale(w_x: Tensor, n: Tensor, lengths: Tensor | None, b: float, delta: float) -> Tensor:
-    """Return ``y * (|y| / n + delta) ** (b - 1)`` of ``y = w_x / lengths``; for b = 2 in the memory of w_x.
+    """Return ``y * (|y| / n + delta) ** (b - 1)`` of ``y = w_x / lengths``, in the memory of w_x.
 
     w_x: ``[N, O, P, Q]`` with n ``[N, g, P, Q]``, or ``[R, O]`` with ``[R]``; lengths: ``[O]`` or None; b = 2 takes
     delta as 0.
     """
-    out = w_x if b == 2 else torch.empty_like(w_x)
-    strides = image_strides(w_x)
     _kernels.scale(
-        CODES[w_x.dtype], out.data_ptr(), strides if out is w_x else image_strides(out), w_x.data_ptr(), strides,
-        image_shape(w_x), n.data_ptr(), address(lengths), group_count(n), b, delta, _threads(),
+        CODES[w_x.dtype], w_x.data_ptr(), image_strides(w_x), image_shape(w_x), n.data_ptr(), address(lengths),
+        group_count(n), b, delta, _threads(),
     )  # fmt: skip
-    return out
+    return w_x
 
 
 def apply_factor(
     v: Tensor, kept: Tensor, n: Tensor, lengths: Tensor | None, b: float, delta: float, out: Tensor | None = None
 ) -> Tensor:
-    """Return ``v / lengths`` times the factor of ``kept``, whose rows all parts of v ``[S * N, ...]`` share.
+    """Return ``v / lengths`` times the factor of the output ``kept``, whose rows all parts of v ``[S * N, ...]`` share.
 
     In ``out``, if given, which may be v; else like v.
     """
@@ -150,9 +146,9 @@ def scale_backward(
 ) -> tuple[Tensor, Tensor]:
     """Return the gradient of ``w·x``, like kept, and the coefficients c, like n, of the gradient through the norm.
 
-    With y the response over the lengths, ``u = |y|/n`` and ``s = (u+delta)^(b-1)``:
+    kept: the output ``y s``, ``s = (u+delta)^(b-1)``, ``u = |y|/n``, which determines s and u:
     ``grad_y = grad s (1 + (b-1) u/(u+delta)) / lengths`` and
-    ``c = -(b-1) sum over the group (grad s y u/(u+delta)) / n^2``.
+    ``c = -(b-1) sum over the group (grad kept u/(u+delta)) / n^2``.
     """
     grad_y, c = torch.empty_like(kept), torch.empty_like(n)
     _kernels.scale_backward(

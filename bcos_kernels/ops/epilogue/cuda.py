@@ -78,17 +78,16 @@ def patch_norm(
 
 
 def scale(w_x: Tensor, n: Tensor, lengths: Tensor | None, b: float, delta: float) -> Tensor:
-    """Return ``y * (|y| / n + delta) ** (b - 1)`` of ``y = w_x / lengths``; for b = 2 in the memory of w_x.
+    """Return ``y * (|y| / n + delta) ** (b - 1)`` of ``y = w_x / lengths``, in the memory of w_x.
 
     w_x: ``[N, O, P, Q]`` with n ``[N, g, P, Q]``, or ``[R, O]`` with ``[R]``; lengths: ``[O]`` or None; b = 2 takes
     delta as 0.
     """
-    out = w_x if b == 2 else torch.empty_like(w_x)
     _kernels.scale(
-        *_queue(w_x), CODES[w_x.dtype], out.data_ptr(), image_strides(out), w_x.data_ptr(), image_strides(w_x),
-        image_shape(w_x), n.data_ptr(), address(lengths), group_count(n), b, delta,
+        *_queue(w_x), CODES[w_x.dtype], w_x.data_ptr(), image_strides(w_x), image_shape(w_x), n.data_ptr(),
+        address(lengths), group_count(n), b, delta,
     )  # fmt: skip
-    return out
+    return w_x
 
 
 def apply_factor(
