@@ -25,7 +25,7 @@ from setuptools.command.build_ext import build_ext
 from setuptools.errors import BaseError, CCompilerError
 from setuptools.modified import newer_group
 
-ARCHITECTURES = ("75", "80", "90", "100")
+ARCHITECTURES = ("80", "90", "100")
 # No errno and no floating-point traps: square roots and selections then vectorise. Results stay IEEE.
 UNIX_FLAGS = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden"]
 MSVC_FLAGS = ["/O2", "/openmp:experimental"]

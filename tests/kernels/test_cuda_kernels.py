@@ -168,7 +168,7 @@ def test_results_repeat_to_the_bit(kernels):
     assert torch.equal(one[0], two[0]) and torch.equal(one[1], two[1])
 
 
-ARCHITECTURES = [90, *(pytest.param(arch, marks=pytest.mark.slow) for arch in (75, 80, 100))]
+ARCHITECTURES = [90, *(pytest.param(arch, marks=pytest.mark.slow) for arch in (80, 100))]
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
