@@ -50,22 +50,24 @@ def _power(v, exponent, POWER: tl.constexpr):
 def _aligned(t, exponent, delta, POWER: tl.constexpr):
     """``v ** exponent`` and ``u / v`` of ``v = u + delta``, where ``t = u * v ** exponent`` (``reference.aligned``)."""
     if POWER == "one":
-        return tl.sqrt(t), 1.0
-    at_zero, zero = _power(delta, exponent, POWER), t == 0.0
-    t = tl.where(zero, 1.0, t)
-    base = tl.maximum(tl.exp2(tl.log2(t) / (1.0 + exponent)), delta)
-    share = delta / base
-    r = tl.minimum(share, t / (at_zero * delta))
-    v = base * (1.0 + r / (1.0 + exponent * (1.0 - share + 0.55 * r)))
-    s, change = v, v
-    for _ in tl.static_range(2):
-        s, u = _power(v, exponent, POWER), v - delta
-        inverse = 1.0 / (v + exponent * u)
-        off = (u - t / s) * inverse
-        change = -off * (1.0 + off * exponent * (v + 0.5 * (exponent - 1.0) * u) * inverse)
-        v *= 1.0 + change
-    s *= 1.0 + exponent * change * (1.0 + 0.5 * (exponent - 1.0) * change)
-    return tl.where(zero, at_zero, s), tl.where(zero, 0.0, t / (s * v))
+        s, ratio = tl.sqrt(t), 1.0
+    else:
+        at_zero, zero = _power(delta, exponent, POWER), t == 0.0
+        t = tl.where(zero, 1.0, t)
+        base = tl.maximum(tl.exp2(tl.log2(t) / (1.0 + exponent)), delta)
+        share = delta / base
+        r = tl.minimum(share, t / (at_zero * delta))
+        v = base * (1.0 + r / (1.0 + exponent * (1.0 - share + 0.55 * r)))
+        s, change = v, v
+        for _ in tl.static_range(2):
+            s, u = _power(v, exponent, POWER), v - delta
+            inverse = 1.0 / (v + exponent * u)
+            off = (u - t / s) * inverse
+            change = -off * (1.0 + off * exponent * (v + 0.5 * (exponent - 1.0) * u) * inverse)
+            v *= 1.0 + change
+        s = tl.where(zero, at_zero, s * (1.0 + exponent * change * (1.0 + 0.5 * (exponent - 1.0) * change)))
+        ratio = tl.where(zero, 0.0, t / (s * v))
+    return s, ratio
 
 
 @triton.jit
