@@ -194,7 +194,7 @@ void track(int dtype, int64_t channels, uintptr_t running_mean, uintptr_t runnin
 }  // namespace
 
 PYBIND11_MODULE(_cpu, m) {
-  m.doc() = "B-cos kernels for the CPU over raw addresses; bcos_kernels.ops.epilogue.cpu checks and calls them.";
+  m.doc() = "B-cos kernels for the CPU over raw addresses; nothing is checked here.";
   m.def("row_norm", &row_norm);
   m.def("patch_norm", &patch_norm);
   m.def("scale", &scale);

@@ -1,7 +1,7 @@
 // Bias-free normalisation and its gradients: chooses how to walk the image.
 #pragma once
 #include "norm_channels.hpp"
-#include "norm_pixels.hpp"
+#include "norm_rows.hpp"
 
 namespace bcos::BCOS_ISA {
 

@@ -15,13 +15,16 @@ struct Blocks {
   }
 };
 
-// Calls body(first pixel, how many) for four pixels at a time, then one by one: what a loop over channels reads per
-// channel, it then reads for a quarter of the pixels.
+// Calls body(first pixel, how many) for four pixels at a time, where asked to, then one by one: what a loop over channels
+// reads per channel, it then reads for a quarter of the pixels.
 template <class Body>
-inline void by_fours(int64_t first, int64_t last, const Body& body) {
-  for (; first + 4 <= last; first += 4) body(first, std::integral_constant<int, 4>{});
+inline void by_fours(bool fours, int64_t first, int64_t last, const Body& body) {
+  for (; fours && first + 4 <= last; first += 4) body(first, std::integral_constant<int, 4>{});
   for (; first < last; ++first) body(first, std::integral_constant<int, 1>{});
 }
+
+// Of several images four long rows each are more streams than memory serves well.
+inline bool rows_are_short(int64_t channels) { return channels <= 128; }
 
 template <class T>
 inline T* pixel_of(const Image& image, const Extent& e, int64_t n, int64_t p) {
@@ -49,7 +52,7 @@ void moments_of_block(const GroupNorm<A>& k, Image x, int64_t n, int64_t first, 
     const int64_t end = smaller(start + few, last);
     for (int64_t c = 0; c < 2 * channels; ++c) own[c] = 0;
     if (k.norm.about_mean) {
-      by_fours(start, end, [&](int64_t p, auto count) {
+      by_fours(true, start, end, [&](int64_t p, auto count) {
         const Pixels<const T, count> from(x, k.e, n, p);
 #pragma omp simd
         for (int64_t c = 0; c < channels; ++c) {
@@ -61,7 +64,7 @@ void moments_of_block(const GroupNorm<A>& k, Image x, int64_t n, int64_t first, 
       const A share = A(1) / static_cast<A>(end - start);
       for (int64_t c = 0; c < channels; ++c) part_mean[c] *= share;
     }
-    by_fours(start, end, [&](int64_t p, auto count) {
+    by_fours(true, start, end, [&](int64_t p, auto count) {
       const Pixels<const T, count> from(x, k.e, n, p);
 #pragma omp simd
       for (int64_t c = 0; c < channels; ++c) {
@@ -152,7 +155,8 @@ void sums_of_sample(const GroupNorm<A>& k, Image grad, Image x, int64_t n, Two<d
   for (int64_t c = 0; c < channels; ++c) centre[c] = k.centre(n, c);
   share(blocks.count, threads, [&](int64_t b) {
     A *first = parts.get() + 2 * channels * b, *second = first + channels;
-    by_fours(b * blocks.block, smaller(pixels, (b + 1) * blocks.block), [&](int64_t p, auto count) {
+    const int64_t end = smaller(pixels, (b + 1) * blocks.block);
+    by_fours(rows_are_short(channels), b * blocks.block, end, [&](int64_t p, auto count) {
       const Pixels<const T, count> up(grad, k.e, n, p), value(x, k.e, n, p);
 #pragma omp simd
       for (int64_t c = 0; c < channels; ++c) {
@@ -194,7 +198,8 @@ void differentiate_channels(const GroupNorm<accumulator_t<T>>& k, Image dx, Imag
     }
     const Blocks blocks(k.pixels(), channels);
     share(blocks.count, threads, [&](int64_t b) {
-      by_fours(b * blocks.block, smaller(k.pixels(), (b + 1) * blocks.block), [&](int64_t p, auto count) {
+      const int64_t end = smaller(k.pixels(), (b + 1) * blocks.block);
+      by_fours(rows_are_short(channels), b * blocks.block, end, [&](int64_t p, auto count) {
         const Pixels<const T, count> up(grad, k.e, n, p), value(x, k.e, n, p);
         const Pixels<T, count> to(dx, k.e, n, p);
 #pragma omp simd
