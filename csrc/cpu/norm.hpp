@@ -73,8 +73,8 @@ void differentiate_of(Extent e, const Norm& norm, Image dx, Image grad, Image x,
 }
 
 template <class A>
-void track_of(int64_t channels, A* running_mean, A* running_power, const A* mean, const A* rstd, double eps, double share,
-              double gain) {
+void track_of(int64_t channels, A* running_mean, A* running_power, const A* mean, const A* rstd, double eps,
+              double share, double gain) {
   for (int64_t c = 0; c < channels; ++c) {
     const double power = 1 / (static_cast<double>(rstd[c]) * rstd[c]) - eps;
     running_power[c] += static_cast<A>(share * ((power < 0 ? 0 : power) * gain - running_power[c]));

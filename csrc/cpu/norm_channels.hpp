@@ -15,8 +15,8 @@ struct Blocks {
   }
 };
 
-// Calls body(first pixel, how many) for four pixels at a time, where asked to, then one by one: what a loop over channels
-// reads per channel, it then reads for a quarter of the pixels.
+// Calls body(first pixel, how many) for four pixels at a time, where asked to, then one by one: what a loop over
+// channels reads per channel, it then reads for a quarter of the pixels.
 template <class Body>
 inline void by_fours(bool fours, int64_t first, int64_t last, const Body& body) {
   for (; fours && first + 4 <= last; first += 4) body(first, std::integral_constant<int, 4>{});
