@@ -186,7 +186,7 @@ def test_kernels_compile_within_registers(architecture, tmp_path):
     found = {name: sum(name in mangled for mangled in names) for name in KERNELS}
     assert found == KERNELS
     assert set(re.findall(r"(\d+) bytes spill", said)) == {"0"}
-    assert max(map(int, re.findall(r"Used (\d+) registers", said))) <= 80  # three blocks of 256 threads each
+    assert max(map(int, re.findall(r"Used (\d+) registers", said))) <= 96  # two blocks of 256 threads each and more
 
 
 def find_nvcc():
