@@ -17,12 +17,13 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from bcos_diffusion import cli, files
+from bcos_diffusion import cli
 from bcos_diffusion.model import TextToImage
 from bcos_diffusion.pipeline import BcosDiffusionPipeline, Defaults
 from bcos_diffusion.scenes import Scenes, vocabulary
 from bcos_diffusion.text import Tokenizer
 from bcos_diffusion.unet import UNetConfig
+from bcos_kernels import files
 
 SHAPE = UNetConfig(24, 4, (8, 16), 1, (False, True), (True, True), heads=2, text_dim=8, time_dim=8)
 PROMPT = "two broccolis left of a cat , blue"
@@ -265,7 +266,7 @@ def test_a_disk_that_fills_while_saving_leaves_nothing_new(
     target = {
         "picture": "PIL.Image.Image.save",
         "figure": "matplotlib.figure.Figure.savefig",
-        "tensors": "bcos_diffusion.files.save_file",
+        "tensors": "bcos_kernels.files.save_file",
         "json": "pathlib.Path.write_text",
     }[victim]
     monkeypatch.setattr(target, full)
