@@ -42,7 +42,7 @@ class Config:
     """How long and on what to train, and how thoroughly to judge."""
 
     out: Path
-    steps: int = 6000
+    steps: int = 2000
     batch_size: int = 64
     size: int = 32
     """Pixels along a side of a scene, at least 24."""
@@ -51,7 +51,7 @@ class Config:
     learning_rate: float = 2e-3
     seed: int = 0
     log_every: int = 50
-    save_every: int = 500
+    save_every: int = 250
     test_scenes: int = 1280
     grids: int = 100
     """Most grids of the pointing game."""
