@@ -170,12 +170,13 @@ def draw_explanations(config: Config, model: Classifier, images: Tensor) -> None
 
 
 def draw_grid(config: Config, model: Classifier, images: Tensor, game: PointingGame) -> None:
-    """Write ``grid.png``: the first grid of the game beside what each of the nine classes sees in it."""
+    """Write ``grid.png``: the first grid of the game, then what each of its classes sees in it, in rows of five."""
     whole = stitch(images[game.images[0]][None], game.grid)
     shown = explain(model, whole, game.classes[:1].T, smooth=config.smooth)
     assert shown.images is not None
     pictures = torch.cat([whole[:, :3], on_white(shown.images[:, 0])])
-    write_png(config.out / "grid.png", pictures.permute(1, 2, 0, 3).flatten(2, 3), scale=2)
+    rows = pictures.unflatten(0, (2, 5)).permute(2, 0, 3, 1, 4)  # [3, 2, H, 5, W]
+    write_png(config.out / "grid.png", rows.flatten(3, 4).flatten(1, 2), scale=2)
 
 
 def on_white(rgba: Tensor) -> Tensor:

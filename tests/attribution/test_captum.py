@@ -4,7 +4,7 @@ import sys
 
 import pytest
 import torch
-from attribution.conftest import N, jacobian
+from references.classifier import N, jacobian
 from torch import nn
 
 captum_attr = pytest.importorskip("captum.attr")

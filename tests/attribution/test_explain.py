@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from attribution.conftest import K, N, Net, jacobian, written_out
+from references.classifier import K, N, Net, jacobian, written_out
 from torch import nn
 
 from bcos_kernels import contributions, explain, explanation_mode, is_explaining
@@ -214,17 +214,16 @@ def test_a_model_with_a_mode_of_its_own(images):
     torch.testing.assert_close(found.total, found.explained)
 
 
-MODELS = {"resnet": ("cifar10_resnet20", 32), "vit": ("simple_vit_ti_patch16_224", 224)}
+MODELS = {"resnet.cifar10_resnet20": 32, "pretrained.simple_vit_ti_patch16_224": 224}
 
 
 @pytest.mark.parametrize("patched", [False, True])
-@pytest.mark.parametrize("family", MODELS)
-def test_models_of_the_bcos_library(family, patched):
-    library = pytest.importorskip(f"bcos.models.{family}")
-    name, side = MODELS[family]
+@pytest.mark.parametrize("name", MODELS)
+def test_models_of_the_bcos_library(name, patched):
+    module, factory = name.split(".")
     torch.manual_seed(0)
-    model = getattr(library, name)(num_classes=10).eval()
-    x = torch.rand(2, 3, side, side)
+    model = getattr(pytest.importorskip(f"bcos.models.{module}"), factory)(num_classes=10).eval()
+    x = torch.rand(2, 3, MODELS[name], MODELS[name])
     x = torch.cat([x, 1 - x], 1)
     expected = [model.explain(image[None].clone().requires_grad_(), idx=7) for image in x]
     if patched:
@@ -239,5 +238,13 @@ def test_models_of_the_bcos_library(family, patched):
             assert float((ours - other).norm()) <= 1e-4 * float(other.norm())
         picture = torch.from_numpy(theirs["explanation"]).permute(2, 0, 1)
         assert float((found.images[number] - picture).abs().mean()) < 1e-3
-    assert float(found.error.max()) < 1e-5
     assert not any(getattr(module, "detach", False) is True for module in model.modules())
+    assert (float(found.error.max()) < 1e-5) == ("resnet" in name)  # transformers add a position embedding
+
+
+def test_the_rest_of_a_transformer_is_its_position_embedding(monkeypatch):
+    library = pytest.importorskip("bcos.models.pretrained")
+    torch.manual_seed(0)
+    model = library.simple_vit_ti_patch16_224(num_classes=10).eval()
+    monkeypatch.setattr("bcos.models.vit.posemb_sincos_2d", lambda patches: torch.zeros_like(patches).flatten(1, 2)[0])
+    assert float(explain(model, torch.rand(1, 6, 224, 224), 7).error.max()) < 1e-5

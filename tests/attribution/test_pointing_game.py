@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from attribution.conftest import Net
+from references.classifier import Net
 from torch import nn
 
 from bcos_kernels import explain, pointing_game

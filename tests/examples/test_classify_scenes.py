@@ -79,8 +79,7 @@ def test_scenes_show_their_class(example, tmp_path):
     assert not torch.equal(example.scenes(config(example, tmp_path), example.TEST_STREAM, 10, 4)[0], images)
 
 
-def test_a_game_on_a_model_that_knows_its_scenes(example, tmp_path):
-    """Pictures of a grid, from labels that are what the model says and a threshold it passes."""
+def test_the_picture_of_a_grid(example, tmp_path):
     settings = config(example, tmp_path)
     torch.manual_seed(0)
     model = example.Classifier((8, 16), len(example.CLASSES)).eval()
@@ -88,7 +87,7 @@ def test_a_game_on_a_model_that_knows_its_scenes(example, tmp_path):
     game = example.PointingGame(3, torch.rand(1, 9), torch.arange(9)[None], torch.arange(9)[None], 1.0, 9)
     example.draw_grid(settings, model, images, game)
     with Image.open(tmp_path / "grid.png") as opened:
-        assert opened.size == (10 * 72 * 2, 72 * 2)
+        assert opened.size == (5 * 72 * 2, 2 * 72 * 2)
 
 
 @pytest.mark.parametrize("wrong", [{"steps": 0}, {"size": 8}, {"widths": ()}, {"grids": 0}])
