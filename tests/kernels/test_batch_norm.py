@@ -148,3 +148,26 @@ def test_bad_inputs_are_refused():
     with pytest.raises(ValueError, match="more than 1 value per channel"):
         norm(torch.ones(1, 3, 1, 1))
     assert norm.eval()(torch.ones(0, 3, 2, 2)).shape == (0, 3, 2, 2)
+    norm.running_var = torch.ones(4)
+    with pytest.raises(ValueError, match=r"power must be \[3\], got \[4\]"):
+        norm(torch.ones(2, 3, 2, 2))
+
+
+def test_training_writes_running_statistics_where_autograd_notices():
+    """A backward pass through the constants of an evaluation must not use those of a later training step."""
+    norm, x = BatchNorm2d(3).eval(), torch.randn(4, 3, 5, 6)
+    out = norm(x)
+    norm.train()(x)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        out.sum().backward()
+
+
+def test_running_statistics_of_any_type_and_layout():
+    x, exact = random(*SHAPE).float() * 2 + 1, BatchNorm2d(3)
+    exact(x)
+    for dtype in (torch.float16, torch.float64):
+        norm = BatchNorm2d(3).to(dtype)
+        norm.running_mean, norm.running_var = (torch.full((3, 2), v, dtype=dtype)[:, 0] for v in (0.0, 1.0))
+        norm(x)
+        for name in ("running_mean", "running_var"):
+            torch.testing.assert_close(getattr(norm, name).float(), getattr(exact, name), rtol=1e-3, atol=1e-3)

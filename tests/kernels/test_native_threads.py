@@ -24,7 +24,8 @@ def test_results_do_not_depend_on_the_number_of_threads(batch, dtype, layout):
     def run(threads):
         torch.set_num_threads(threads)
         n = cpu.patch_norm(x, *window, 1e-6)
-        results = [n, cpu.scale(x, n, None, 2.5, 1e-6), *cpu.scale_backward(x, x, n, None, 1.5, 1e-6)]
+        scaled = cpu.scale(x.clone(memory_format=torch.preserve_format), n, None, 2.5, 1e-6)
+        results = [n, scaled, *cpu.scale_backward(x, x, n, None, 1.5, 1e-6)]
         dx = x.clone(memory_format=torch.preserve_format)
         cpu.spread(dx, x, n, *window)
         return [*results, dx, cpu.row_norm(x.reshape(-1, 33), 1e-12)]

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from bcos_kernels.mode import explanation_mode, stacked
@@ -148,6 +149,13 @@ def test_no_norm_has_a_bias():
     assert not list(GroupNorm(2, 6, affine=False).parameters())
 
 
+def changed(norm, **attributes):
+    """What a norm of six channels makes of an image after somebody wrote into it."""
+    for name, value in attributes.items():
+        setattr(norm, name, value)
+    return norm(torch.zeros(2, 6, 3, 3))
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -155,6 +163,9 @@ def test_no_norm_has_a_bias():
         (lambda: GroupNorm(0, 6), "divisible"),
         (lambda: GroupNorm(2, 6)(torch.zeros(2, 5, 3, 3)), r"expected \[N, 6, \*\], got \[2, 5, 3, 3\]"),
         (lambda: PositionNorm2d(6)(torch.zeros(2, 6, 3)), r"expected \[N, 6, H, W\], got \[2, 6, 3\]"),
+        (lambda: LayerNorm(6)(torch.zeros(2, 6).int()), "real floating"),
+        (lambda: changed(GroupNorm(2, 6), weight=nn.Parameter(torch.ones(5))), r"weight must be \[6\], got \[5\]"),
+        (lambda: changed(GroupNorm(2, 6), num_groups=4), "groups must divide the 6 channels, got 4"),
         (lambda: LayerNorm(6)(torch.zeros(2, 5)), r"expected \[\.\.\., 6\], got \[2, 5\]"),
     ],
 )
