@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from bcos_diffusion.files import read_tensors, write_tensors
+from bcos_kernels.files import read_tensors, write_tensors
 
 NAME = "checkpoint.safetensors"
 

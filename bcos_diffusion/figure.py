@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bcos_diffusion.encoding import to_pil
 from bcos_diffusion.explain import Explanation, Part, mean_free
-from bcos_diffusion.files import write_atomically, write_json, write_tensors
+from bcos_kernels.files import write_atomically, write_json, write_tensors
 
 OVERLAY_SCALE = 8
 BACKDROP = 0.45

@@ -18,12 +18,12 @@ from torch import Tensor
 
 from bcos_diffusion.diffusion import T, guide, noise_schedule, paired_noise, sample
 from bcos_diffusion.encoding import decode
-from bcos_diffusion.files import read_json, read_tensors, write_json, write_tensors
 from bcos_diffusion.model import TextToImage
 from bcos_diffusion.shipped import SHIPPED
 from bcos_diffusion.text import TextBatch, Tokenizer
 from bcos_diffusion.trace import Trace, signal_tokens, trace
 from bcos_diffusion.unet import Conditioning, UNetConfig
+from bcos_kernels.files import read_json, read_tensors, write_json, write_tensors
 
 FORMAT = "bcos_diffusion/1"
 

@@ -9,9 +9,9 @@ from PIL import Image, ImageDraw
 from torch.utils.tensorboard import SummaryWriter
 
 from bcos_diffusion.encoding import to_pil
-from bcos_diffusion.files import write_atomically
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
 from bcos_diffusion.scenes import prompts
+from bcos_kernels.files import write_atomically
 
 SCALE = 3
 COLUMNS = 4

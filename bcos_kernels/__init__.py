@@ -4,6 +4,16 @@ from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as _version
 
 from bcos_kernels import functional
+from bcos_kernels.attribution import (
+    Explanation,
+    PointingGame,
+    contribution_image,
+    explain,
+    plot_contribution_map,
+    pointing_game,
+    rgba_image,
+    write_png,
+)
 from bcos_kernels.explanation import (
     Completeness,
     completeness,
@@ -32,17 +42,25 @@ __all__ = [
     "BcosConv2d",
     "BcosLinear",
     "Completeness",
+    "Explanation",
+    "PointingGame",
     "RelevanceRecord",
     "__version__",
     "attention_relevance",
     "attention_relevance_maps",
     "completeness",
     "contribution",
+    "contribution_image",
     "contributions",
+    "explain",
     "explanation_mode",
     "functional",
     "is_explaining",
     "maps",
+    "plot_contribution_map",
+    "pointing_game",
     "record_relevance",
+    "rgba_image",
     "stacked",
+    "write_png",
 ]

@@ -1,4 +1,7 @@
-"""``python -m bcos_kernels [--json]``: versions, what was built, which backend runs what and why, one self-check."""
+"""``python -m bcos_kernels [--json]``: versions, what was built, which backend runs what and why, one self-check.
+
+``python -m bcos_kernels pointing-game`` measures explanations of a classifier; see its ``--help``.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ import torch
 
 import bcos_kernels
 from bcos_kernels import dispatch, native
+from bcos_kernels.attribution import command
 from bcos_kernels.self_check import TOLERANCE, self_check
 
 OPS = ("bcos_linear", "bcos_conv2d")
@@ -68,13 +72,18 @@ def show(found: dict[str, Any]) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the report; 0 only if the self-check passes."""
+    """Print the report, 0 only if the self-check passes; or run the command that was named."""
     parser = argparse.ArgumentParser(prog="python -m bcos_kernels", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print JSON for machines")
+    commands = parser.add_subparsers(dest="command", title="commands")
+    game = commands.add_parser("pointing-game", help="play the grid pointing game", description=command.DESCRIPTION)
+    command.add_arguments(game)
     options = parser.parse_args(arguments)
     try:
+        if options.command is not None:
+            return command.run(options)
         found = report()
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(f"bcos_kernels: error: {error}", file=sys.stderr)
         return 1
     if options.json:

@@ -78,13 +78,8 @@ def completeness(
     that another thread trains meanwhile. Raises ValueError as ``contributions``, or for an unknown offset.
     """
     call = Call.of(model, inputs, constants)
-    found = _biases(model, offsets)
     with _swapping, torch.inference_mode(False):
-        tangents = {name: b.detach().clone() for name, b in found.items()}
-        call = replace(call, parameters={name: b.clone() for name, b in tangents.items()})
-        means = {name: mean for name, mean in _running_means(model).items() if mean[0] in found}
-        for bias, constant in means.values():
-            tangents[bias] = tangents[bias] + constant
+        call, tangents, means = _with_biases(call, offsets)
         # One pass an input, so that the total is a sum of what each of them gives, rounding included.
         passes = [along(call, {name: x}) for name, x in call.inputs.items()]
         if tangents:
@@ -93,6 +88,26 @@ def completeness(
         total = torch.stack([given for _, given in passes]).sum(0)
         explained, mass = _budget(call, cotangent, target, means)
     return Completeness(output, total, explained, mass)
+
+
+def given_by_biases(call: Call) -> Tensor | None:
+    """What all true biases together gave to the output of a call, element by element; None where there is none."""
+    with _swapping, torch.inference_mode(False):
+        call, tangents, _ = _with_biases(call)
+        return along(call, {}, tangents)[1] if tangents else None
+
+
+def _with_biases(
+    call: Call, offsets: Sequence[str] = ()
+) -> tuple[Call, dict[str, Tensor], dict[str, tuple[str, Tensor]]]:
+    """The call with its biases as parameters of its own, their tangents, and the constants of running means."""
+    found = _biases(call.model, offsets)
+    tangents = {name: b.detach().clone() for name, b in found.items()}
+    means = {name: mean for name, mean in _running_means(call.model).items() if mean[0] in found}
+    call = replace(call, parameters={name: b.clone() for name, b in tangents.items()})
+    for bias, constant in means.values():
+        tangents[bias] = tangents[bias] + constant
+    return call, tangents, means
 
 
 def _budget(

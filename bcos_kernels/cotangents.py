@@ -37,14 +37,27 @@ def cotangents(output: Tensor, cotangent: Cotangent | None, target: Target | Non
 
 
 def _of_target(output: Tensor, target: Target) -> tuple[Tensor, bool]:
+    chosen, several = chosen_classes(output, target)
+    picked = torch.nn.functional.one_hot(chosen, output.shape[1]).to(output.dtype)  # [T, N, classes]
+    return picked.view(*picked.shape, *[1] * (output.ndim - 2)).expand(-1, *output.shape), several
+
+
+def chosen_classes(output: Tensor, target: Target) -> tuple[Tensor, bool]:
+    """Return the classes ``[T, N]`` that ``target`` picks from ``[N, classes, *]``, and whether T were asked for.
+
+    Raises ValueError on a target that is no class of the output.
+    """
     if output.ndim < 2:
         raise ValueError(f"target picks a class: the output must be [N, classes, *], got {list(output.shape)}")
     n, classes = output.shape[:2]
     if isinstance(target, Tensor):
-        if target.dtype != torch.int64 or target.shape != (n,):
-            raise ValueError(f"a target tensor must be int64 [{n}], one class a sample, got {target.dtype} "
-                             f"{list(target.shape)}")  # fmt: skip
-        chosen, several = target.to(output.device)[None], False  # [T, N]
+        several = target.ndim == 2
+        if target.dtype != torch.int64 or target.shape[-1:] != (n,) or target.ndim > 2 or not len(target):
+            raise ValueError(
+                f"a target tensor must be int64 [{n}], one class a sample, or [T, {n}], got {target.dtype} "
+                f"{list(target.shape)}"
+            )
+        chosen = (target if several else target[None]).to(output.device)
     else:
         several = not isinstance(target, int)
         indices = list(target) if isinstance(target, Sequence) else [target]
@@ -53,5 +66,4 @@ def _of_target(output: Tensor, target: Target) -> tuple[Tensor, bool]:
         chosen = torch.tensor(indices, device=output.device)[:, None].expand(-1, n)
     if chosen.numel() and (int(chosen.min()) < 0 or int(chosen.max()) >= classes):
         raise ValueError(f"target must be in [0, {classes - 1}], got {target}")
-    picked = torch.nn.functional.one_hot(chosen, classes).to(output.dtype)  # [T, N, classes]
-    return picked.view(*picked.shape, *[1] * (output.ndim - 2)).expand(-1, *output.shape), several
+    return chosen, several

@@ -78,7 +78,7 @@ def contributions(
     inputs: floating tensors of any shape and dtype. g is ``cotangent``: a tensor that broadcasts to
     the output, a function of the output, or ``[T, *output.shape]`` for T explanations from one forward
     pass; or g picks ``target`` along dimension 1: a class, a sequence of T classes, or an int64 tensor
-    ``[N]`` with one class a sample; or g is all ones. ``sum_over``: dimensions of the inputs to sum
+    ``[N]`` or ``[T, N]`` with one class a sample; or g is all ones. ``sum_over``: dimensions of the inputs to sum
     over, or a mapping of such by input name, so that products of an input's size are never in memory:
     1 for the map of an image ``[N, C, H, W]``, -1 for the tokens of ``[N, L, D]``, all but 0 for a sample.
     Returns fresh tensors shaped like the inputs, or like what is left of them, which is then in float32 at

@@ -13,7 +13,7 @@ os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler otherwise re
 
 import torch
 
-from bcos_diffusion.files import write_json
+from bcos_kernels.files import write_json
 from benchmarks.machine import describe
 from benchmarks.networks import layers
 from benchmarks.plot import draw

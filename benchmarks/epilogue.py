@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bcos_diffusion.files import write_json
+from bcos_kernels.files import write_json
 from bcos_kernels import dispatch
 from bcos_kernels.ops.epilogue.layout import accumulator
 from benchmarks.machine import describe, print_table

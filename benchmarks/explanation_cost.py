@@ -14,9 +14,9 @@ from pathlib import Path
 import torch
 from machine import describe, print_table
 
-from bcos_diffusion.files import write_json
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
 from bcos_diffusion.shipped import SHIPPED
+from bcos_kernels.files import write_json
 
 PROMPTS = ("cat", "cat blue", "a cat left of a banana on a blue background", "cat banana goat ghost")
 

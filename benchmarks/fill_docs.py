@@ -15,7 +15,7 @@ from typing import Any
 
 from summary import by_network, by_pass
 
-from bcos_diffusion.files import write_atomically
+from bcos_kernels.files import write_atomically
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"

@@ -15,10 +15,10 @@ from machine import describe, print_table
 from bcos_diffusion.evaluation.full_run import judge_colour
 from bcos_diffusion.evaluation.presence import recall, relation_holds
 from bcos_diffusion.evaluation.summaries import objects
-from bcos_diffusion.files import write_json
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
 from bcos_diffusion.scenes import prompts
 from bcos_diffusion.shipped import SHIPPED
+from bcos_kernels.files import write_json
 
 GUIDANCE = (1.0, 1.5, 2.0, 3.0, 4.0)
 SEED = 1  # the evaluation draws its prompts with seed 0

@@ -12,7 +12,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
-from bcos_diffusion.files import write_atomically
+from bcos_kernels.files import write_atomically
 from benchmarks.summary import OURS, Row, passes_of, peers_of, ratio
 
 LOOKS = {

@@ -15,9 +15,9 @@ from pathlib import Path
 import matplotlib
 import torch
 
-from bcos_diffusion.files import write_atomically, write_json
 from bcos_diffusion.pipeline import BcosDiffusionPipeline, Defaults
 from bcos_diffusion.shipped import SHIPPED
+from bcos_kernels.files import write_atomically, write_json
 
 LIMIT_MB = 16
 LOG = Path(__file__).parent / "results" / "training.json"

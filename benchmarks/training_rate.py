@@ -13,9 +13,9 @@ from pathlib import Path
 import torch
 from machine import describe, print_table
 
-from bcos_diffusion.files import write_json
 from bcos_diffusion.train import TrainConfig, train
 from bcos_diffusion.unet import UNetConfig
+from bcos_kernels.files import write_json
 
 
 def rate(model: UNetConfig, batch_size: int, effect_weight: float, steps: int) -> float:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from bcos_diffusion.evaluation import describe, evaluate
 from bcos_diffusion.evaluation.report import for_json, provenance
-from bcos_diffusion.files import write_json
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
+from bcos_kernels.files import write_json
 
 
 def main(arguments: list[str] | None = None) -> int:

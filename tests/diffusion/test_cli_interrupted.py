@@ -30,7 +30,7 @@ def test_a_disk_that_fills_while_saving_leaves_nothing_new(
     target = {
         "picture": "PIL.Image.Image.save",
         "figure": "matplotlib.figure.Figure.savefig",
-        "tensors": "bcos_diffusion.files.save_file",
+        "tensors": "bcos_kernels.files.save_file",
         "json": "pathlib.Path.write_text",
     }[victim]
     monkeypatch.setattr(target, full)

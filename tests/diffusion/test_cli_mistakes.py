@@ -10,7 +10,7 @@ import pytest
 from references.commands import SHAPE, refused
 from safetensors.torch import load_file
 
-from bcos_diffusion import files
+from bcos_kernels import files
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 

@@ -9,7 +9,6 @@ import torch
 from accelerate.state import AcceleratorState
 from torch import Tensor
 
-from bcos_diffusion.files import read_tensors
 from bcos_diffusion.model import TextToImage
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
 from bcos_diffusion.scenes import Scenes
@@ -24,6 +23,7 @@ from bcos_diffusion.train import (
     update_ema,
 )
 from bcos_diffusion.unet import UNetConfig
+from bcos_kernels.files import read_tensors
 
 TINY = UNetConfig(
     size=24, widths=(8, 16), heads=2, text_dim=8, time_dim=8,
