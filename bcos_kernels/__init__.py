@@ -4,6 +4,7 @@ from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as _version
 
 from bcos_kernels import functional
+from bcos_kernels.convert import Report, Stem, bcosify, six_channels, unbcosify
 from bcos_kernels.explanation import (
     Completeness,
     completeness,
@@ -33,9 +34,12 @@ __all__ = [
     "BcosLinear",
     "Completeness",
     "RelevanceRecord",
+    "Report",
+    "Stem",
     "__version__",
     "attention_relevance",
     "attention_relevance_maps",
+    "bcosify",
     "completeness",
     "contribution",
     "contributions",
@@ -44,5 +48,7 @@ __all__ = [
     "is_explaining",
     "maps",
     "record_relevance",
+    "six_channels",
     "stacked",
+    "unbcosify",
 ]
