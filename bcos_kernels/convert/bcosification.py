@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from bcos_kernels.constants import additive_parameters
 from bcos_kernels.convert.options import Exponent, Options, Stem
 from bcos_kernels.convert.plan import Plan, plan
 from bcos_kernels.convert.report import Change, Report
 from bcos_kernels.convert.rules.layers import Constant
 from bcos_kernels.convert.rules.layers import Stem as SixChannelStem
 from bcos_kernels.convert.swap import Converted, restore, swap
+from bcos_kernels.modules.norms import BatchNorm2d
 
 
 def bcosify(
@@ -106,15 +108,26 @@ def _run(found: Plan) -> None:
 
 def _budget(module: nn.Module, planned: Plan) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Names of biases and of constants that the budget has once the plan is done."""
-    prefixes = {step.name: f"{step.name}." if step.name else "" for step in planned.steps}
-    gone = {prefixes[s.name] + name for s in planned.steps for name, value in s.changes.items() if value is None}
-    biases = tuple(
-        name for name, _ in module.named_parameters() if "bias" in name.rpartition(".")[2] and name not in gone
-    )
-    added = additive_parameters(module).union(
-        prefixes[step.name] + name for step in planned.steps for name in step.changes.get("additive_parameters", ())
-    )
-    computed = {
-        name: None for name, each in module.named_modules() if isinstance(each, Constant | SixChannelStem)
-    } | {step.name: None for step in planned.steps if step.rule in (Constant, SixChannelStem)}
-    return biases, (*sorted(added), *computed)
+    steps = {step.name: step for step in planned.steps}
+    biases, added, computed = [], [], []
+    for name, each in module.named_modules():
+        prefix, step = f"{name}." if name else "", steps.get(name)
+        changes = step.changes if step else {}
+        rule = step.rule if step else type(each)
+        biases += [
+            prefix + parameter
+            for parameter, _ in each.named_parameters(recurse=False)
+            if "bias" in parameter and changes.get(parameter, each) is not None
+        ]
+        added += [prefix + p for p in changes.get("additive_parameters", getattr(each, "additive_parameters", ()))]
+        if issubclass(rule, Constant | SixChannelStem):
+            computed.append(name)
+        if isinstance(each, _BatchNorm) and each.track_running_stats and _subtracts(each, changes):
+            added.append(f"{prefix}running_mean")
+    return tuple(biases), (*added, *computed)
+
+
+def _subtracts(norm: _BatchNorm, changes: dict[str, Any]) -> bool:
+    """Whether completeness names the running mean of a batch norm: beside a bias, or where the norm is ours."""
+    ours = "centred" in changes or isinstance(norm, BatchNorm2d)
+    return bool(changes.get("centred", getattr(norm, "centred", True))) and (ours or norm.bias is not None)

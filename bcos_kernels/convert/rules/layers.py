@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from bcos_kernels.constants import constant
+from bcos_kernels.mode import hold
 from bcos_kernels.modules.conv import BcosConv1d, BcosConv2d
 from bcos_kernels.modules.linear import BcosLinear
 
@@ -100,4 +101,4 @@ class Constant:
         if not self.multiplies:
             return constant(self, out)  # type: ignore[arg-type]
         factor, added = out.tensor_split([self.multiplies], 1)
-        return torch.cat([factor, constant(self, added)], 1)  # type: ignore[arg-type]
+        return torch.cat([hold(factor), constant(self, added)], 1)  # type: ignore[arg-type]
