@@ -36,11 +36,18 @@ def sources(folder: str, *suffixes: str) -> list[str]:
 
 
 def extensions() -> list[Extension]:
-    headers = sources("csrc/cpu", ".hpp")
+    shared = sources("csrc", ".hpp")
     cpu = Pybind11Extension(
-        "bcos_kernels._cpu", ["csrc/bindings.cpp", *sources("csrc/cpu", ".cpp")], depends=headers, cxx_std=17
+        "bcos_kernels._cpu",
+        ["csrc/bindings.cpp", *sources("csrc/cpu", ".cpp")],
+        depends=[*shared, *sources("csrc/cpu", ".hpp")],
+        cxx_std=17,
     )
-    cuda = Extension("bcos_kernels._cuda", sources("csrc/cuda", ".cu", ".cpp"), depends=sources("csrc/cuda", ".hpp"))
+    cuda = Extension(
+        "bcos_kernels._cuda",
+        sources("csrc/cuda", ".cu", ".cpp"),
+        depends=[*shared, *sources("csrc/cuda", ".hpp", ".cuh")],
+    )
     cpu.optional = cuda.optional = True
     return [cpu, cuda]
 
@@ -125,7 +132,11 @@ class BuildNative(build_ext):
         nvcc = find_nvcc()
         if nvcc is None:
             raise BaseError("nvcc was not found in CUDA_HOME, CUDA_PATH, /usr/local/cuda or PATH")
-        flags = ["-O3", "-std=c++17", "-Xcompiler=-fPIC,-fvisibility=hidden", "-cudart=static", "--threads=0"]
+        flags = ["-O3", "-std=c++17", "-cudart=static", "--threads=0"]
+        if sys.platform == "win32":
+            flags += ["-Xcompiler=/MD", f"-L{sys.base_prefix}/libs"]
+        else:
+            flags.append("-Xcompiler=-fPIC,-fvisibility=hidden")
         supported = subprocess.run([nvcc, "--list-gpu-arch"], capture_output=True, text=True, check=False).stdout
         architectures = [arch for arch in ARCHITECTURES if f"compute_{arch}" in supported.split()]
         if not architectures:

@@ -1,27 +1,29 @@
 """Which backend runs an op, and why the others do not.
 
-``BCOS_BACKEND=auto|cpu|triton|reference``, read when the package is imported, forces one.
+``BCOS_BACKEND=auto|cpu|triton|cuda|reference``, read when the package is imported, forces one.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from types import ModuleType
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from bcos_kernels.ops.epilogue import cpu, reference, triton
+from bcos_kernels.ops.epilogue import cpu, cuda, reference, triton
 from bcos_kernels.ops.norms import cpu as norms_cpu
 from bcos_kernels.ops.norms import reference as norms_reference
 from bcos_kernels.ops.norms import triton as norms_triton
 
 SWITCH = "BCOS_BACKEND"
-BACKENDS: dict[str, ModuleType] = {"cpu": cpu, "triton": triton, "reference": reference}
-"""Name and epilogue of every backend, fastest first; the reference takes anything."""
-NORMS: dict[str, ModuleType] = {"cpu": norms_cpu, "triton": norms_triton, "reference": norms_reference}
-"""The norms of every backend, which take what its epilogue takes."""
+Backends = Mapping[str, ModuleType]
+BACKENDS: Backends = {"cpu": cpu, "triton": triton, "cuda": cuda, "reference": reference}
+"""Name and epilogue of every backend, in the order in which they are asked; the reference takes anything."""
+NORMS: Backends = {"cpu": norms_cpu, "triton": norms_triton, "reference": norms_reference}
+"""The norms of the backends that have some, which take what its epilogue takes."""
 
 
 wanted = os.environ.get(SWITCH, "auto")
@@ -32,7 +34,7 @@ def refusals(*tensors: Tensor) -> dict[str, str]:
     """Why each backend that cannot take these tensors refuses. Raises ValueError on a bad ``BCOS_BACKEND``."""
     _check_wanted()
     opaque = transforms() or _not_plain(*tensors)
-    reasons = {name: _refusal(name, opaque, tensors) for name in BACKENDS}
+    reasons = {name: _refusal(name, wanted, opaque, tensors) for name in BACKENDS}
     return {name: reason for name, reason in reasons.items() if reason}
 
 
@@ -41,9 +43,9 @@ def _check_wanted() -> None:
         raise ValueError(f"{SWITCH} must be auto, {', '.join(BACKENDS)}; got {wanted!r}")
 
 
-def _refusal(name: str, opaque: str | None, tensors: tuple[Tensor, ...]) -> str | None:
-    if wanted not in ("auto", name):
-        return f"{SWITCH}={wanted}"
+def _refusal(name: str, forced: str, opaque: str | None, tensors: tuple[Tensor, ...]) -> str | None:
+    if forced not in ("auto", name):
+        return f"{SWITCH}={forced}"
     if name == "reference":
         return None
     return opaque or BACKENDS[name].supports(*tensors)  # type: ignore[no-any-return]
@@ -76,15 +78,18 @@ def _not_plain(*tensors: Tensor) -> str | None:
     return None
 
 
-def choose(*tensors: Tensor) -> str:
-    """The name of the backend that runs for these tensors. Raises ValueError when a forced one cannot."""
+def choose(*tensors: Tensor, among: Backends = BACKENDS) -> str:
+    """The name of the backend that runs for these tensors, of those that an op has.
+
+    An op that the forced backend does not have runs as if none were forced. Raises ValueError when a forced one cannot.
+    """
     transformed = forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active()
     if (wanted == "auto" or wanted == "cpu") and not transformed and cpu.takes(*tensors):
         return "cpu"  # a shorter way to what the loop below finds
     _check_wanted()
-    opaque = transforms() or _not_plain(*tensors)
-    for name in BACKENDS:
-        if _refusal(name, opaque, tensors) is None:
+    opaque, forced = transforms() or _not_plain(*tensors), wanted if wanted in among else "auto"
+    for name in among:
+        if _refusal(name, forced, opaque, tensors) is None:
             return name
     raise ValueError(f"no backend can run: {'; '.join(f'{k}: {v}' for k, v in refusals(*tensors).items())}")
 
@@ -96,4 +101,4 @@ def epilogue(*tensors: Tensor) -> ModuleType:
 
 def norms(*tensors: Tensor) -> ModuleType:
     """The functions of ``ops/norms`` in the backend that runs for these tensors."""
-    return NORMS[choose(*tensors)]
+    return NORMS[choose(*tensors, among=NORMS)]

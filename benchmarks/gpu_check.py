@@ -26,7 +26,7 @@ DEVICE_TESTS = [
     "tests/benchmarks/test_device.py",
     *(
         f"tests/kernels/test_{name}.py"
-        for name in ("triton_layers", "triton_norms", "dense", "epilogue", "contribution")
+        for name in ("device_layers", "cuda_kernels", "triton_norms", "dense", "epilogue", "contribution")
     ),
     "tests/kernels/test_attention_relevance.py",
 ]
@@ -36,22 +36,29 @@ def stages(folder: Path) -> dict[str, tuple[list[str], int]]:
     """Command and limit in seconds of every stage, in order; the limits add up to less than ten minutes."""
     python = sys.executable
     checker = shutil.which("compute-sanitizer", path=os.pathsep.join([os.environ["PATH"], "/usr/local/cuda/bin"]))
-    small = [python, "-m", "pytest", "-q", "-x", "tests/kernels/test_triton_layers.py", "-k", "patch or stack"]
+    small = [python, "-m", "pytest", "-q", "-x", "tests/kernels/test_device_layers.py", "-k", "patch or stack"]
     memory = {"memory": ([checker, "--error-exitcode", "9", *small], 70)} if checker else {}
     return {
         "build": ([python, "setup.py", "build_ext", "--inplace"], 90),
         "self-check": ([python, "-m", "bcos_kernels"], 30),
         "tests": ([python, "-m", "pytest", "-q", *DEVICE_TESTS], 140),
         **memory,
-        "layers bf16": (layers(folder, "bfloat16"), 85),
-        "layers fp32": (layers(folder, "float32"), 85),
-        "training": ([python, "benchmarks/training_rate.py", "--out", str(folder / "gpu_training_rate.json")], 90),
+        "epilogue": (epilogue(folder), 35),
+        "layers bf16": (layers(folder, "bfloat16"), 75),
+        "layers fp32": (layers(folder, "float32"), 75),
+        "training": ([python, "benchmarks/training_rate.py", "--out", str(folder / "gpu_training_rate.json")], 80),
     }
+
+
+def epilogue(folder: Path) -> list[str]:
+    """Triton beside CUDA C++."""
+    command = [sys.executable, "-m", "benchmarks.epilogue", "--dtype", "bfloat16", "--seconds", "12"]
+    return [*command, "--out", str(folder / "gpu_epilogue.json")]
 
 
 def layers(folder: Path, dtype: str) -> list[str]:
     """The report on the shapes that stand for the others."""
-    report = [sys.executable, "-m", "benchmarks", "report", "--device", "cuda", "--quick", "--limit-seconds", "60"]
+    report = [sys.executable, "-m", "benchmarks", "report", "--device", "cuda", "--quick", "--limit-seconds", "50"]
     stem = folder / f"gpu_layers_{dtype}"
     return [*report, "--dtype", dtype, "--json", f"{stem}.json", "--plot", f"{stem}.png"]
 

@@ -48,11 +48,11 @@ void row_norm(int dtype, uintptr_t x, Two shape, Two strides, uintptr_t norms, d
                               bcos::Finish::root_plus_eps, eps, threads);
 }
 
-void scale(int dtype, uintptr_t out, Four out_strides, uintptr_t w_x, Four w_x_strides, Four shape, uintptr_t norms,
-           uintptr_t lengths, int64_t groups, double b, double delta, int threads) {
+void scale(int dtype, uintptr_t y, Four strides, Four shape, uintptr_t norms, uintptr_t lengths, int64_t groups,
+           double b, double delta, int threads) {
   const Call call;
-  call.kernels.scale(Dtype(dtype), extent(shape, groups), image(out, out_strides), image(w_x, w_x_strides),
-                     pointer(norms), pointer(lengths), {b, delta}, threads);
+  call.kernels.scale(Dtype(dtype), extent(shape, groups), image(y, strides), pointer(norms), pointer(lengths),
+                     {b, delta}, threads);
 }
 
 // The lengths of dense rows, if an address is given for them.
@@ -86,27 +86,26 @@ void patch_norm(int dtype, uintptr_t x, Four shape, Four strides, uintptr_t norm
 }
 
 void finish_rows(int dtype, uintptr_t x, Two shape, Two strides, uintptr_t weight, int64_t units, int64_t elements,
-                 uintptr_t w_x, Two w_x_strides, uintptr_t out, Two out_strides, uintptr_t norms, uintptr_t lengths,
-                 double eps, double b, double delta, int threads) {
+                 uintptr_t y, Two y_strides, uintptr_t norms, uintptr_t lengths, double eps, double b, double delta,
+                 int threads) {
   const Call call;
   row_lengths(call, dtype, weight, units, elements, lengths, threads);
   call.kernels.reduce_squares(Dtype(dtype), {1, shape[1], 1, shape[0], 1}, {pointer(x), 0, strides[1], 0, strides[0]},
                               pointer(norms), bcos::Finish::root_plus_eps, eps, threads);
-  call.kernels.scale(Dtype(dtype), {1, units, 1, shape[0], 1}, {pointer(out), 0, out_strides[1], 0, out_strides[0]},
-                     {pointer(w_x), 0, w_x_strides[1], 0, w_x_strides[0]}, pointer(norms), pointer(lengths), {b, delta},
-                     threads);
+  call.kernels.scale(Dtype(dtype), {1, units, 1, shape[0], 1}, {pointer(y), 0, y_strides[1], 0, y_strides[0]},
+                     pointer(norms), pointer(lengths), {b, delta}, threads);
 }
 
 void finish_patches(int dtype, uintptr_t x, Four shape, Four strides, uintptr_t weight, int64_t units, int64_t elements,
-                    uintptr_t w_x, Four w_x_shape, Four w_x_strides, uintptr_t out, Four out_strides, uintptr_t norms,
-                    uintptr_t lengths, Two kernel, Two stride, Four padding, Two dilation, int64_t groups, double eps,
-                    double b, double delta, int threads) {
+                    uintptr_t y, Four y_shape, Four y_strides, uintptr_t norms, uintptr_t lengths, Two kernel,
+                    Two stride, Four padding, Two dilation, int64_t groups, double eps, double b, double delta,
+                    int threads) {
   const Call call;
   row_lengths(call, dtype, weight, units, elements, lengths, threads);
-  const bcos::Window v = window(kernel, stride, dilation, padding, {w_x_shape[2], w_x_shape[3]});
+  const bcos::Window v = window(kernel, stride, dilation, padding, {y_shape[2], y_shape[3]});
   patch_norms(call, dtype, image(x, strides), extent(shape, groups), v, pointer(norms), eps, threads);
-  call.kernels.scale(Dtype(dtype), extent(w_x_shape, groups), image(out, out_strides), image(w_x, w_x_strides),
-                     pointer(norms), pointer(lengths), {b, delta}, threads);
+  call.kernels.scale(Dtype(dtype), extent(y_shape, groups), image(y, y_strides), pointer(norms), pointer(lengths),
+                     {b, delta}, threads);
 }
 
 void apply_factor(int dtype, uintptr_t out, Four out_strides, uintptr_t v, Four v_strides, uintptr_t kept,
@@ -186,6 +185,12 @@ void normalise_backward(int dtype, uintptr_t dx, Four dx_strides, uintptr_t grad
                                   pointer(weight), pointer(dw), threads);
 }
 
+void track(int dtype, int64_t channels, uintptr_t running_mean, uintptr_t running_power, uintptr_t mean, uintptr_t rstd,
+           double eps, double share, double gain) {
+  bcos::selected()->track(Dtype(dtype), channels, pointer(running_mean), pointer(running_power), pointer(mean),
+                          pointer(rstd), eps, share, gain);
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_cpu, m) {
@@ -203,6 +208,7 @@ PYBIND11_MODULE(_cpu, m) {
   m.def("contribution", &contribution);
   m.def("normalise", &normalise);
   m.def("normalise_backward", &normalise_backward);
+  m.def("track", &track);
   m.def("instruction_sets", [] {
     std::vector<std::string> names;
     for (const bcos::Kernels* kernels : bcos::available()) names.emplace_back(kernels->name);

@@ -1,4 +1,4 @@
-"""Before any test: one thread pool, because two on two cores stall one another; Triton's interpreter without a GPU."""
+"""Before any test: threads that do not stall one another on two cores; Triton's interpreter without a GPU."""
 
 import importlib.util
 import os
@@ -6,7 +6,10 @@ from unittest.mock import patch
 
 import torch
 
-torch.set_num_threads(min(2, torch.get_num_threads()))
+WORKER = "PYTEST_XDIST_WORKER" in os.environ
+if WORKER:
+    os.environ["OMP_NUM_THREADS"] = "1"  # of what a test starts
+torch.set_num_threads(1 if WORKER else min(2, torch.get_num_threads()))
 
 # When it is imported, not later, Triton decides whether what it defines is compiled or interpreted.
 if importlib.util.find_spec("triton") is not None and not torch.cuda.is_available():

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bcos_kernels.mode import is_explaining
-from bcos_kernels.ops.norms.op import Norm, affine_map, normalise
+from bcos_kernels.ops.norms.op import Norm, affine_map, normalise, track
 
 
 class GroupNorm(nn.Module):
@@ -38,7 +38,7 @@ class GroupNorm(nn.Module):
         if x.ndim < 2 or x.shape[1] != self.num_channels:
             raise ValueError(f"expected [N, {self.num_channels}, *], got {list(x.shape)}")
         norm = Norm("group", self.num_groups, self.eps, self.centred, self.about_mean)
-        return normalise(x, self.weight, norm)[0]
+        return normalise(x, self.weight, norm, extras=False)[0]
 
     def extra_repr(self) -> str:
         """Constructor arguments, as nn.GroupNorm prints them."""
@@ -64,7 +64,7 @@ class LayerNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if x.ndim < 1 or x.shape[-1] != self.features:
             raise ValueError(f"expected [..., {self.features}], got {list(x.shape)}")
-        return normalise(x, self.weight, Norm("last", 1, self.eps, self.centred, self.about_mean))[0]
+        return normalise(x, self.weight, Norm("last", 1, self.eps, self.centred, self.about_mean), extras=False)[0]
 
     def extra_repr(self) -> str:
         """Constructor arguments, as nn.LayerNorm prints them."""
@@ -103,7 +103,7 @@ class PositionNorm2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if x.ndim != 4 or x.shape[1] != self.features:
             raise ValueError(f"expected [N, {self.features}, H, W], got {list(x.shape)}")
-        return normalise(x, self.weight, Norm("position", 1, self.eps, self.centred, self.about_mean))[0]
+        return normalise(x, self.weight, Norm("position", 1, self.eps, self.centred, self.about_mean), extras=False)[0]
 
     def extra_repr(self) -> str:
         """Constructor arguments."""
@@ -142,35 +142,33 @@ class BatchNorm2d(nn.BatchNorm2d):
     def forward(self, input: Tensor) -> Tensor:
         if input.ndim != 4 or input.shape[1] != self.num_features:
             raise ValueError(f"expected [N, {self.num_features}, H, W], got {list(input.shape)}")
-        if not self.training and self.running_var is not None:
-            return affine_map(input, self.weight, self.subtracted_constant(), self.running_var, self.eps)
+        power = self.running_var
+        if not self.training and power is not None:
+            return affine_map(input, self.weight, self.subtracted_constant(), power, self.eps)
         if self.training and self.track_running_stats and is_explaining():
             raise ValueError("explaining a batch norm in training mode would change its running statistics; call"
                              " model.eval() first")  # fmt: skip
         count = input.numel() // self.num_features
         if self.training and count < 2:
             raise ValueError(f"a batch norm in training needs more than 1 value per channel, got {list(input.shape)}")
-        norm = Norm("batch", 1, self.eps, self.centred, self.about_mean)
-        out, mean, rstd = normalise(input, self.weight, norm)
-        if self.training and self.running_var is not None:
-            self._track(mean, rstd, count)
+        norm, tracks = Norm("batch", 1, self.eps, self.centred, self.about_mean), self.training and power is not None
+        out, mean, rstd = normalise(input, self.weight, norm, extras=tracks)
+        if tracks:
+            assert power is not None and mean is not None and rstd is not None
+            self._track(power, mean, rstd, count)
         return out
 
     def subtracted_constant(self) -> Tensor | None:
         """The running mean where the norm subtracts it, which makes it a true bias: centred, in evaluation."""
         return self.running_mean if self.centred and not self.training else None
 
-    @torch.no_grad()
-    def _track(self, mean: Tensor, rstd: Tensor, count: int) -> None:
-        assert self.num_batches_tracked is not None and self.running_var is not None
+    def _track(self, running_power: Tensor, mean: Tensor, rstd: Tensor, count: int) -> None:
+        assert self.num_batches_tracked is not None
         self.num_batches_tracked.add_(1)
         share = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
-        power = (rstd[0].square().reciprocal() - self.eps).clamp(min=0)
-        if self.centred:  # torch's batch norm averages the unbiased variance, the library's uncentred one the biased
-            power = power * (count / (count - 1))
-            assert self.running_mean is not None
-            self.running_mean.lerp_(mean[0].to(self.running_mean.dtype), share)
-        self.running_var.lerp_(power.to(self.running_var.dtype), share)
+        # torch's batch norm averages the unbiased variance, the library's uncentred one the biased
+        gain = count / (count - 1) if self.centred else 1.0
+        track(self.running_mean if self.centred else None, running_power, mean, rstd, self.eps, share, gain)
 
     def extra_repr(self) -> str:
         """Constructor arguments, as nn.BatchNorm2d prints them."""

@@ -25,18 +25,16 @@ class BcosOp(torch.autograd.Function):
     def forward(  # with ctx: torch binds the arguments of a separate setup_context at 50 µs a call
         ctx: Any, x: Tensor, weight: Tensor, norm: Tensor | None, layer: Layer, extras: bool
     ) -> Any:
-        out, choice, w_x, n, lengths = passes.forward(x, weight, norm, layer)
-        kept, writes = w_x, None
-        if layer.b == 2:
-            if torch.compiler.is_compiling():  # what is kept must not change with the output; this copy costs nothing
-                kept = out.clone()
-            else:  # the output's memory; what users write into it is noticed
-                kept, writes = out.data, None if out.is_inference() else _Writes(out)
+        out, choice, n, lengths = passes.forward(x, weight, norm, layer)
+        if torch.compiler.is_compiling():  # what is kept must not change with the output; this copy costs nothing
+            kept, writes = out.clone(), None
+        else:  # the output's memory; what users write into it is noticed
+            kept, writes = out.data, None if out.is_inference() else _Writes(out)
         ctx.layer, ctx.extras, ctx.writes, ctx.norm_given = layer, extras, writes, norm is not None
         ctx.save_for_backward(x, weight, lengths, kept, n, choice)
         if not extras:
             return out
-        rest = choice, None if layer.b == 2 else w_x, n, lengths if choice is None else None
+        rest = choice, n, lengths if choice is None else None
         ctx.mark_non_differentiable(*[t for t in rest if t is not None])
         return out, *rest
 
@@ -47,7 +45,7 @@ class BcosOp(torch.autograd.Function):
             return *_differentiable_backward(ctx, saved, grad), None, None
         if ctx.writes is not None and ctx.writes.happened():  # the output again, at the price of one more linear map
             norm = saved.n if ctx.norm_given else None
-            saved = saved._replace(kept=passes.forward(saved.x, saved.weight, norm, ctx.layer)[0])
+            saved = saved._replace(out=passes.forward(saved.x, saved.weight, norm, ctx.layer)[0])
         return *passes.backward(saved, grad, ctx.layer, wanted(ctx), ctx.norm_given), None, None
 
 
@@ -62,9 +60,9 @@ class DualBcosOp(BcosOp):
 
     @staticmethod
     def jvp(ctx: Any, x_t: Tensor | None, weight_t: Tensor | None, n_t: Tensor | None, *unused: Any) -> Any:
-        x, weight, lengths, kept, n, choice = ctx.saved_tensors
+        x, weight, lengths, out, n, choice = ctx.saved_tensors
         linear, _, _, b, max_out, held = ctx.layer
-        y = reference.response(kept, n, None if choice is not None else lengths, b)
+        y = reference.response(out, n, b, linear.delta)
         y_t = torch.zeros_like(y)
         parts = [linear(x_t, weight)] if x_t is not None else []
         parts += [linear(x, weight_t)] if weight_t is not None else []
@@ -78,8 +76,8 @@ class DualBcosOp(BcosOp):
             y_t = y_t - y * _chosen(every, choice, max_out)
         if not ctx.norm_given:
             n_t = None if x_t is None or held else linear.norm_jvp(x, x_t, n)
-        out_t = reference.scale_jvp(y_t, n_t, y, n, b, linear.delta, held).to(kept.dtype)
-        return (out_t, None, None, None, None) if ctx.extras else out_t
+        out_t = reference.scale_jvp(y_t, n_t, out, n, b, linear.delta, held).to(out.dtype)
+        return (out_t, None, None, None) if ctx.extras else out_t
 
 
 class _Writes:

@@ -30,23 +30,23 @@ def transform(x: Tensor, weight: Tensor, norm: Tensor | None, layer: Layer, extr
     elif learns and torch.is_grad_enabled():
         found = BcosOp.apply(x, weight, norm, layer, extras)  # type: ignore[no-untyped-call]
     else:
-        out, choice, w_x, n, lengths = passes.forward(x, weight, norm, layer)
-        return out, choice, None if layer.b == 2 else w_x, n, lengths if choice is None else None
-    return found if extras else (found, None, None, None, None)
+        out, choice, n, lengths = passes.forward(x, weight, norm, layer)
+        return out, choice, n, lengths if choice is None else None
+    return found if extras else (found, None, None, None)
 
 
 def push(others: Tensor, weight: Tensor, layer: Layer, primal: Primal) -> Tensor:
     """The output of the primal, and after it the linear map that the layer is there, on others."""
-    (out, choice, w_x, n, used), linear = primal, layer.linear
+    (out, choice, n, used), linear = primal, layer.linear
     v = linear(others, weight)
     if choice is not None:
         v = over_lengths(v, lengths_of(weight) if layer.unit else None)
         v = maxout.take(v, choice.repeat(len(v) // len(choice), *[1] * (choice.ndim - 1)), layer.max_out)
     if n is None:
         return torch.cat([out, over_lengths(v, used)])
-    kept, n = (out if w_x is None else w_x).detach(), n.detach()
+    kept, n = out.detach(), n.detach()
     if torch.is_grad_enabled() and v.requires_grad:  # the lengths are part of the map, but not of the held factor
-        factor = reference.factor_of_kept(kept, n, None if used is None else used.detach(), layer.b, linear.delta)
+        factor = reference.factor_of_kept(kept, n, layer.b, linear.delta)
         v = v if used is None else over_lengths(v, lengths_of(weight))
         return torch.cat([out, reference.apply_to_parts(v, factor)])
     backend = passes.epilogue(v, kept, n)

@@ -20,9 +20,9 @@ def compose(x: Tensor, weight: Tensor, norm: Tensor | None, layer: Layer, choice
             choice = maxout.choose(y.detach(), steer, max_out)
         w_x, used = maxout.take(y, choice, max_out), None
     if b == 1:
-        return over_lengths(w_x, used), choice, w_x, None, used
+        return over_lengths(w_x, used), choice, None, used
     n = linear.norm(reference, x) if norm is None else norm
     y = reference.widen(w_x) * reference.gains(used, w_x)
     s = reference.factor(y, n, b, linear.delta)
     out = (y * (s.detach() if held else s)).to(w_x.dtype)
-    return out, choice, None if b == 2 else w_x, n, used
+    return out, choice, n, used

@@ -25,8 +25,8 @@ class LinearMap(Protocol):
 
     def finish_on_cpu(
         self, x: Tensor, weight: Tensor, w_x: Tensor, unit: bool, b: float
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """``out, n, lengths`` of responses w_x by the C++ kernels in one call; the weight is dense."""
+    ) -> tuple[Tensor, Tensor | None]:
+        """``n, lengths`` by the C++ kernels in one call that makes responses w_x the output; the weight is dense."""
 
     def norm_jvp(self, x: Tensor, x_t: Tensor, n: Tensor) -> Tensor:
         """The tangent of that length."""
@@ -64,8 +64,8 @@ class Layer(NamedTuple):
     held: bool
 
 
-Primal = tuple[Tensor, Tensor | None, Tensor | None, Tensor | None, Tensor | None]
-"""``out, choice, w_x or None, n or None, lengths or None``: what tells the linear map that a layer is at an input."""
+Primal = tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]
+"""``out, choice, n or None, lengths or None``: what tells the linear map that a layer is at an input."""
 
 
 def over_lengths(w_x: Tensor, lengths: Tensor | None) -> Tensor:

@@ -36,7 +36,7 @@ namespace bcos {
 const Kernels avx2_kernels{
     "avx2", avx2::reduce_squares, avx2::box_sum, avx2::box_spread, avx2::add_scaled,
     avx2::scale, avx2::apply_factor, avx2::scale_backward, avx2::project_rows,
-    avx2::contribution, avx2::normalise, avx2::normalise_backward};
+    avx2::contribution, avx2::normalise, avx2::normalise_backward, avx2::track};
 }  // namespace bcos
 
 #endif

@@ -12,5 +12,5 @@ namespace bcos {
 const Kernels baseline_kernels{
     "baseline", baseline::reduce_squares, baseline::box_sum, baseline::box_spread, baseline::add_scaled,
     baseline::scale, baseline::apply_factor, baseline::scale_backward, baseline::project_rows,
-    baseline::contribution, baseline::normalise, baseline::normalise_backward};
+    baseline::contribution, baseline::normalise, baseline::normalise_backward, baseline::track};
 }  // namespace bcos

@@ -14,7 +14,10 @@ struct Moments {
 };
 
 inline void join(Moments& into, const Moments& other) {
-  if (other.count == 0) return;
+  if (into.count == 0) {
+    into = other;
+    return;
+  }
   const double count = into.count + other.count, apart = other.mean - into.mean;
   into.squares += other.squares + apart * apart * (into.count * other.count / count);
   into.mean += apart * (other.count / count);
@@ -31,15 +34,15 @@ struct Two {
 // As sum_of, of two terms at once.
 template <class A, class Term>
 inline Two<A> two_sums_of(int64_t count, const Term& term) {
-  constexpr int64_t width = 64 / sizeof(A);
-  A first[width] = {}, second[width] = {};
+  constexpr int64_t width = Lanes<A>::width;
+  Lanes<A> first, second;
   int64_t i = 0;
   for (; i + width <= count; i += width) {
 #pragma omp simd
     for (int64_t lane = 0; lane < width; ++lane) {
       const Two<A> terms = term(i + lane);
-      first[lane] += terms.first;
-      second[lane] += terms.second;
+      first.sums[lane] += terms.first;
+      second.sums[lane] += terms.second;
     }
   }
   Two<A> rest;
@@ -48,17 +51,11 @@ inline Two<A> two_sums_of(int64_t count, const Term& term) {
     rest.first += terms.first;
     rest.second += terms.second;
   }
-  for (int64_t half = width / 2; half > 0; half /= 2) {
-    for (int64_t lane = 0; lane < half; ++lane) {
-      first[lane] += first[lane + half];
-      second[lane] += second[lane + half];
-    }
-  }
-  return {first[0] + rest.first, second[0] + rest.second};
+  return {first.total() + rest.first, second.total() + rest.second};
 }
 
 template <class T, bool adjoin>
-Moments moments_of_part(const T* x, int64_t stride, int64_t length, bool about_mean) {
+inline Moments moments_of_part(const T* x, int64_t stride, int64_t length, bool about_mean) {
   using A = accumulator_t<T>;
   const int64_t step = adjoin ? 1 : stride;
   A mean = 0;
@@ -70,16 +67,32 @@ Moments moments_of_part(const T* x, int64_t stride, int64_t length, bool about_m
   return {static_cast<double>(length), mean, squares};
 }
 
-// body(task) for every task; even an idle parallel region costs as much as some thousand additions.
+// Compiled once: of two copies of a loop one may fuse a product with a sum where the other rounds it.
+#if defined(_MSC_VER)
+#define BCOS_ONE_COPY __declspec(noinline)
+#elif defined(__clang__)
+#define BCOS_ONE_COPY __attribute__((noinline))
+#else
+#define BCOS_ONE_COPY __attribute__((noipa))
+#endif
+
+template <class Body>
+BCOS_ONE_COPY void each_task(int64_t first, int64_t last, const Body& body) {
+  for (int64_t task = first; task < last; ++task) body(task);
+}
+
+// body(task) for every task, the same bits for every number of threads; even an idle parallel region costs as much as
+// some thousand additions.
 template <class Body>
 void share(int64_t tasks, int threads, const Body& body) {
-  if (threads == 1) {
-    for (int64_t task = 0; task < tasks; ++task) body(task);
-    return;
-  }
+  if (threads == 1) return each_task(0, tasks, body);
 #pragma omp parallel for num_threads(threads) schedule(static)
-  for (int64_t task = 0; task < tasks; ++task) body(task);
+  for (int thread = 0; thread < threads; ++thread) {
+    each_task(tasks * thread / threads, tasks * (thread + 1) / threads, body);
+  }
 }
+
+#undef BCOS_ONE_COPY
 
 template <class A>
 std::unique_ptr<A[]> room(int64_t count) {

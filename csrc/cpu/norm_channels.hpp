@@ -4,21 +4,39 @@
 
 namespace bcos::BCOS_ISA {
 
-// Pixels that are read twice stay in the first-level cache; blocks of them are what threads share.
+// Pixels that are read twice stay in the second-level cache; blocks of them are what threads share.
 struct Blocks {
   int64_t few, block, count;
 
   Blocks(int64_t pixels, int64_t channels) {
-    few = smaller(64, 1 + 4096 / channels);
+    few = smaller(64, 4 + 4096 / channels * 4);
     block = 8 * few;
     count = ceil_div(pixels, block);
   }
 };
 
+// Calls body(first pixel, how many) for four pixels at a time, then one by one: what a loop over channels reads per
+// channel, it then reads for a quarter of the pixels.
+template <class Body>
+inline void by_fours(int64_t first, int64_t last, const Body& body) {
+  for (; first + 4 <= last; first += 4) body(first, std::integral_constant<int, 4>{});
+  for (; first < last; ++first) body(first, std::integral_constant<int, 1>{});
+}
+
 template <class T>
 inline T* pixel_of(const Image& image, const Extent& e, int64_t n, int64_t p) {
   return at<T>(image, n, 0, e.h == 1 ? 0 : p / e.w, e.h == 1 ? p : p % e.w);
 }
+
+// Some pixels, one after the other.
+template <class T, int count>
+struct Pixels {
+  T* at[count];
+
+  Pixels(const Image& image, const Extent& e, int64_t n, int64_t p) {
+    for (int j = 0; j < count; ++j) at[j] = pixel_of<T>(image, e, n, p + j);
+  }
+};
 
 // Mean and squares per channel of the pixels first ... last - 1.
 template <class T, class A = accumulator_t<T>>
@@ -31,22 +49,30 @@ void moments_of_block(const GroupNorm<A>& k, Image x, int64_t n, int64_t first, 
     const int64_t end = smaller(start + few, last);
     for (int64_t c = 0; c < 2 * channels; ++c) own[c] = 0;
     if (k.norm.about_mean) {
-      for (int64_t p = start; p < end; ++p) {
-        const T* from = pixel_of<const T>(x, k.e, n, p);
+      by_fours(start, end, [&](int64_t p, auto count) {
+        const Pixels<const T, count> from(x, k.e, n, p);
 #pragma omp simd
-        for (int64_t c = 0; c < channels; ++c) part_mean[c] += widen(from[c]);
-      }
+        for (int64_t c = 0; c < channels; ++c) {
+          A sum = 0;
+          for (int j = 0; j < count; ++j) sum += widen(from.at[j][c]);
+          part_mean[c] += sum;
+        }
+      });
       const A share = A(1) / static_cast<A>(end - start);
       for (int64_t c = 0; c < channels; ++c) part_mean[c] *= share;
     }
-    for (int64_t p = start; p < end; ++p) {
-      const T* from = pixel_of<const T>(x, k.e, n, p);
+    by_fours(start, end, [&](int64_t p, auto count) {
+      const Pixels<const T, count> from(x, k.e, n, p);
 #pragma omp simd
       for (int64_t c = 0; c < channels; ++c) {
-        const A distance = widen(from[c]) - part_mean[c];
-        part_squares[c] += distance * distance;
+        A sum = 0;
+        for (int j = 0; j < count; ++j) {
+          const A distance = widen(from.at[j][c]) - part_mean[c];
+          sum += distance * distance;
+        }
+        part_squares[c] += sum;
       }
-    }
+    });
     const A before = static_cast<A>(start - first), count = static_cast<A>(end - start);
     const A share = count / (before + count), spread = before * share;
 #pragma omp simd
@@ -126,15 +152,19 @@ void sums_of_sample(const GroupNorm<A>& k, Image grad, Image x, int64_t n, Two<d
   for (int64_t c = 0; c < channels; ++c) centre[c] = k.centre(n, c);
   share(blocks.count, threads, [&](int64_t b) {
     A *first = parts.get() + 2 * channels * b, *second = first + channels;
-    for (int64_t p = b * blocks.block; p < smaller(pixels, (b + 1) * blocks.block); ++p) {
-      const T* up = pixel_of<const T>(grad, k.e, n, p);
-      const T* value = pixel_of<const T>(x, k.e, n, p);
+    by_fours(b * blocks.block, smaller(pixels, (b + 1) * blocks.block), [&](int64_t p, auto count) {
+      const Pixels<const T, count> up(grad, k.e, n, p), value(x, k.e, n, p);
 #pragma omp simd
       for (int64_t c = 0; c < channels; ++c) {
-        first[c] += widen(up[c]);
-        second[c] += widen(up[c]) * (widen(value[c]) - centre[c]);
+        A plain = 0, along = 0;
+        for (int j = 0; j < count; ++j) {
+          plain += widen(up.at[j][c]);
+          along += widen(up.at[j][c]) * (widen(value.at[j][c]) - centre[c]);
+        }
+        first[c] += plain;
+        second[c] += along;
       }
-    }
+    });
   });
   for (int64_t b = 0; b < blocks.count; ++b) {
     const A* own = parts.get() + 2 * channels * b;
@@ -162,14 +192,17 @@ void differentiate_channels(const GroupNorm<accumulator_t<T>>& k, Image dx, Imag
       base[c] = all[c].base;
       slope[c] = all[c].slope;
     }
-    share(k.pixels(), threads, [&](int64_t p) {
-      const T* up = pixel_of<const T>(grad, k.e, n, p);
-      const T* value = pixel_of<const T>(x, k.e, n, p);
-      T* to = pixel_of<T>(dx, k.e, n, p);
+    const Blocks blocks(k.pixels(), channels);
+    share(blocks.count, threads, [&](int64_t b) {
+      by_fours(b * blocks.block, smaller(k.pixels(), (b + 1) * blocks.block), [&](int64_t p, auto count) {
+        const Pixels<const T, count> up(grad, k.e, n, p), value(x, k.e, n, p);
+        const Pixels<T, count> to(dx, k.e, n, p);
 #pragma omp simd
-      for (int64_t c = 0; c < channels; ++c) {
-        gradient(up[c], value[c], Channel<A>{gain[c], mean[c], base[c], slope[c]}, to[c]);
-      }
+        for (int64_t c = 0; c < channels; ++c) {
+          const Channel<A> channel{gain[c], mean[c], base[c], slope[c]};
+          for (int j = 0; j < count; ++j) gradient(up.at[j][c], value.at[j][c], channel, to.at[j][c]);
+        }
+      });
     });
   });
 }

@@ -9,10 +9,14 @@ enum class Kind { one, root, identity, general };  // b = 1, 1.5, 2, other
 template <class A>
 struct Exponent {
   A p, delta;
-  float high, low;  // p = high + low, and high times a binary exponent is exact
+  A root, at_zero, per_crossing;  // 1 / b, delta^p, delta^-b: what inverse.hpp starts from
+  float high, low;                // p = high + low, and high times a binary exponent is exact
 
   explicit Exponent(Alignment alignment)
-      : p(static_cast<A>(alignment.b - 1)), delta(alignment.b == 2 ? A(0) : static_cast<A>(alignment.delta)) {
+      : p(static_cast<A>(alignment.b - 1)), delta(alignment.b == 2 ? A(0) : static_cast<A>(alignment.delta)),
+        root(static_cast<A>(1 / alignment.b)),
+        at_zero(static_cast<A>(std::pow(static_cast<double>(delta), alignment.b - 1))),
+        per_crossing(static_cast<A>(std::pow(static_cast<double>(delta), -alignment.b))) {
     high = float_of(bits_of(static_cast<float>(alignment.b - 1)) & 0xffff0000u);
     low = static_cast<float>(alignment.b - 1 - high);
   }
@@ -32,16 +36,11 @@ inline float raise(float v, const Exponent<float>& e) {
   const uint32_t shifted = bits - 0x3f3504f3u;  // sqrt(1/2): the mantissa then lies in [0.707, 1.414)
   const float exponent = static_cast<float>(static_cast<int32_t>(shifted) >> 23) - (tiny ? 25.0f : 0.0f);
   const float z = float_of((shifted & 0x007fffffu) + 0x3f3504f3u) - 1.0f;
-  float log = 7.0376836292e-2f;
-  log = log * z - 1.1514610310e-1f;
-  log = log * z + 1.1676998740e-1f;
-  log = log * z - 1.2420140846e-1f;
-  log = log * z + 1.4249322787e-1f;
-  log = log * z - 1.6668057665e-1f;
-  log = log * z + 2.0000714765e-1f;
-  log = log * z - 2.4999993993e-1f;
-  log = log * z + 3.3333331174e-1f;
-  log = (z - 0.5f * z * z + z * z * z * log) * 1.44269504f;
+  const float z2 = z * z, z4 = z2 * z2;  // pairs, not one long chain: the additions of a chain wait for each other
+  const float log_low = (3.3333331174e-1f - 2.4999993993e-1f * z) + (2.0000714765e-1f - 1.6668057665e-1f * z) * z2;
+  const float log_high = (1.4249322787e-1f - 1.2420140846e-1f * z) + (1.1676998740e-1f - 1.1514610310e-1f * z) * z2;
+  float log = log_low + z4 * (log_high + z4 * 7.0376836292e-2f);
+  log = (z - z2 * (0.5f - z * log)) * 1.44269504f;
 
   constexpr float rounder = 12582912.0f;  // 1.5 * 2^23: adding and subtracting it rounds to an integer
   const float coarse = e.high * exponent;
@@ -53,13 +52,10 @@ inline float raise(float v, const Exponent<float>& e) {
   whole = whole < -252.0f ? -252.0f : whole;
   whole = whole > 254.0f ? 254.0f : whole;
 
-  float exp2 = 1.535336188319500e-4f;
-  exp2 = exp2 * f + 1.339887440266574e-3f;
-  exp2 = exp2 * f + 9.618437357674640e-3f;
-  exp2 = exp2 * f + 5.550332471162809e-2f;
-  exp2 = exp2 * f + 2.402264791363012e-1f;
-  exp2 = exp2 * f + 6.931472028550421e-1f;
-  exp2 = exp2 * f + 1.0f;
+  const float f2 = f * f;
+  const float exp2_high = (5.550332471162809e-2f + 9.618437357674640e-3f * f) +
+                          (1.339887440266574e-3f + 1.535336188319500e-4f * f) * f2;
+  const float exp2 = (1.0f + 6.931472028550421e-1f * f) + (2.402264791363012e-1f + f * exp2_high) * f2;
   const int32_t half = static_cast<int32_t>(whole) / 2;
   const int32_t rest = static_cast<int32_t>(whole) - half;
   const float result = exp2 * float_of(static_cast<uint32_t>(half + 127) << 23) *

@@ -1,12 +1,11 @@
 // The B-cos scale of a linear response y = gain (w·x), its factor applied to something else, and its derivatives,
 // each in one pass. The gain is 1/‖w‖, or 1.
 //
-// A backward pass starts from what the forward pass kept: the response w·x or, for b = 2, the output itself, which
-// the next layer keeps anyway: |y| = sqrt(|out| n), so |cos| = sqrt(|out| / n).
+// A backward pass starts from the output, which the next layer keeps anyway (inverse.hpp).
 #pragma once
 #include <memory>
 
-#include "power.hpp"
+#include "inverse.hpp"
 #include "traverse.hpp"
 
 namespace bcos::BCOS_ISA {
@@ -26,50 +25,43 @@ std::unique_ptr<A[]> gains_of(const A* lengths, int64_t units) {
 }
 
 template <class T, Kind kind>
-struct Scale {  // out = y |cos|^(b-1)
-  Exponent<accumulator_t<T>> e;
-  void operator()(T w_x, T, accumulator_t<T> inverse, accumulator_t<T> gain, T& out) const {
-    const auto y = widen(w_x) * gain;
-    narrow(y * power<kind>(cosine(y, inverse) + e.delta, e), out);
+struct FromResponse {  // |cos|^(b-1) of a response w·x
+  using A = accumulator_t<T>;
+  Exponent<A> e;
+  A size(T w_x, A inverse, A gain) const { return cosine(widen(w_x) * gain, inverse); }
+  template <class At, class Use>
+  void stretches(int64_t length, const At& u_at, const Use& use) const {
+    use(int64_t{0}, length, [&](int64_t i) { return power<kind>(u_at(i) + e.delta, e); }, nullptr);
   }
 };
 
 template <class T, Kind kind>
-struct ApplyFactor {  // out = gain v |cos|^(b-1), |cos| from what was kept
-  Exponent<accumulator_t<T>> e;
-  void operator()(T v, T kept, accumulator_t<T> inverse, accumulator_t<T> gain, T& out) const {
-    if constexpr (kind == Kind::identity) {
-      narrow(widen(v) * gain * std::sqrt(cosine(widen(kept), inverse)), out);
-    } else {
-      narrow(widen(v) * gain * power<kind>(cosine(widen(kept) * gain, inverse) + e.delta, e), out);
-    }
+struct FromOutput {
+  using A = accumulator_t<T>;
+  Exponent<A> e;
+  A size(T out, A inverse, A) const { return cosine(widen(out), inverse); }
+  template <class At, class Use>
+  void stretches(int64_t length, const At& t_at, const Use& use) const {
+    with_aligned<kind>(length, e, t_at, use);
   }
 };
 
-template <class T, Kind kind>
-struct Differentiate {  // the gradient of w·x; returns the share of -c n² / (b-1)
-  Exponent<accumulator_t<T>> e;
-  accumulator_t<T> operator()(T grad, T kept, accumulator_t<T> inverse, accumulator_t<T> gain, T& grad_y) const {
-    using A = accumulator_t<T>;
-    if constexpr (kind == Kind::identity) {
-      narrow(2 * widen(grad) * gain * std::sqrt(cosine(widen(kept), inverse)), grad_y);
-      return widen(grad) * widen(kept);
-    } else {
-      const A y = widen(kept) * gain;
-      const A u = cosine(y, inverse);
-      const A v = u + e.delta;
-      const A ratio = kind == Kind::one ? A(1) : (v == A(0) ? A(0) : u / v);
-      const A scaled = widen(grad) * power<kind>(v, e);
-      narrow(scaled * gain * (A(1) + e.p * ratio), grad_y);
-      return scaled * y * ratio;
-    }
-  }
-};
+template <class T, class A>
+inline void apply(T v, A gain, A s, T& out) {
+  narrow(widen(v) * gain * s, out);
+}
 
-// out = one(v, kept) for every unit.
-template <class T, class One>
+// The gradient of w·x; returns the share of -c n² / (b-1).
+template <class T, class A>
+inline A differentiate(T grad, T kept, A gain, A p, A s, A ratio, T& grad_y) {
+  narrow(widen(grad) * s * gain * (A(1) + p * ratio), grad_y);
+  return widen(grad) * widen(kept) * ratio;
+}
+
+// out = gain v |cos|^(b-1) for every unit, by what `source` makes of kept.
+template <class T, class Source>
 void each_unit(Extent e, Image out, Image v, Image kept, const accumulator_t<T>* norms,
-               const accumulator_t<T>* gains, const One& one, int threads) {
+               const accumulator_t<T>* gains, const Source& source, int threads) {
   merge_rows(e, out, v, kept);
   const int64_t channels = e.c / e.groups;
   if (channelwise_is_better(e, out, v, kept)) {
@@ -80,8 +72,11 @@ void each_unit(Extent e, Image out, Image v, Image kept, const accumulator_t<T>*
         T* to = at<T>(out, n, g * channels, row, w);
         const auto* gain = gains + g * channels;
         const auto inverse = 1 / norms[factor_at(e, n, g, row, w)];
+        const auto size_at = [&](int64_t c) { return source.size(from[c], inverse, gain[c]); };
+        source.stretches(channels, size_at, [&](int64_t begin, int64_t end, const auto& s_at, const auto&) {
 #pragma omp simd
-        for (int64_t c = 0; c < channels; ++c) one(value[c], from[c], inverse, gain[c], to[c]);
+          for (int64_t c = begin; c < end; ++c) apply(value[c], gain[c], s_at(c), to[c]);
+        });
       }
     });
   }
@@ -94,10 +89,16 @@ void each_unit(Extent e, Image out, Image v, Image kept, const accumulator_t<T>*
       T* to = at<T>(out, n, c, row, w);
       const auto gain = gains[c];
       if (adjoin) {
+        const auto size_at = [&](int64_t i) { return source.size(from[i], inverses[i], gain); };
+        source.stretches(length, size_at, [&](int64_t begin, int64_t end, const auto& s_at, const auto&) {
 #pragma omp simd
-        for (int64_t i = 0; i < length; ++i) one(value[i], from[i], inverses[i], gain, to[i]);
+          for (int64_t i = begin; i < end; ++i) apply(value[i], gain, s_at(i), to[i]);
+        });
       } else {
-        for (int64_t i = 0; i < length; ++i) one(value[i * v.w], from[i * kept.w], inverses[i], gain, to[i * out.w]);
+        const auto size_at = [&](int64_t i) { return source.size(from[i * kept.w], inverses[i], gain); };
+        source.stretches(length, size_at, [&](int64_t begin, int64_t end, const auto& s_at, const auto&) {
+          for (int64_t i = begin; i < end; ++i) apply(value[i * v.w], gain, s_at(i), to[i * out.w]);
+        });
       }
     }
   });
@@ -108,13 +109,14 @@ inline A coefficient(A sum, A inverse, A p) {
   return sum == A(0) ? A(0) : -p * (sum * inverse) * inverse;
 }
 
-// The same with a sum over the units of each group, of which the coefficients are made.
-template <class T, class One>
-void each_unit_summed(Extent e, Image grad_y, Image grad, Image kept, const accumulator_t<T>* norms,
-                      const accumulator_t<T>* gains, accumulator_t<T>* coefficients, const One& one, int threads) {
+// The gradient of every response, with a sum over the units of each group, of which the coefficients are made.
+template <class T, class Source>
+void each_gradient(Extent e, Image grad_y, Image grad, Image kept, const accumulator_t<T>* norms,
+                   const accumulator_t<T>* gains, accumulator_t<T>* coefficients, const Source& source, int threads) {
   using A = accumulator_t<T>;
   merge_rows(e, grad_y, grad, kept);
   const int64_t channels = e.c / e.groups;
+  const A p = source.e.p;
   if (channelwise_is_better(e, grad_y, grad, kept)) {
     return channelwise(e, threads, [&](int64_t n, int64_t row, int64_t w) {
       for (int64_t g = 0; g < e.groups; ++g) {
@@ -124,9 +126,15 @@ void each_unit_summed(Extent e, Image grad_y, Image grad, Image kept, const accu
         const A* gain = gains + g * channels;
         const int64_t index = factor_at(e, n, g, row, w);
         const A inverse = 1 / norms[index];
-        const A sum =
-            sum_of<A>(channels, [&](int64_t c) { return one(upstream[c], from[c], inverse, gain[c], to[c]); });
-        coefficients[index] = coefficient(sum, inverse, one.e.p);
+        A sum = 0;
+        const auto size_at = [&](int64_t c) { return source.size(from[c], inverse, gain[c]); };
+        source.stretches(channels, size_at, [&](int64_t begin, int64_t end, const auto& s_at, const auto& ratio_at) {
+          sum += sum_of<A>(end - begin, [&](int64_t i) {
+            const int64_t c = begin + i;
+            return differentiate(upstream[c], from[c], gain[c], p, s_at(c), ratio_at(c), to[c]);
+          });
+        });
+        coefficients[index] = coefficient(sum, inverse, p);
       }
     });
   }
@@ -141,28 +149,37 @@ void each_unit_summed(Extent e, Image grad_y, Image grad, Image kept, const accu
       T* to = at<T>(grad_y, n, c, row, w);
       const A gain = gains[c];
       if (adjoin) {
+        const auto size_at = [&](int64_t i) { return source.size(from[i], inverses[i], gain); };
+        source.stretches(length, size_at, [&](int64_t begin, int64_t end, const auto& s_at, const auto& ratio_at) {
 #pragma omp simd
-        for (int64_t i = 0; i < length; ++i) sums[i] += one(upstream[i], from[i], inverses[i], gain, to[i]);
+          for (int64_t i = begin; i < end; ++i) {
+            sums[i] += differentiate(upstream[i], from[i], gain, p, s_at(i), ratio_at(i), to[i]);
+          }
+        });
       } else {
-        for (int64_t i = 0; i < length; ++i) {
-          sums[i] += one(upstream[i * grad.w], from[i * kept.w], inverses[i], gain, to[i * grad_y.w]);
-        }
+        const auto size_at = [&](int64_t i) { return source.size(from[i * kept.w], inverses[i], gain); };
+        source.stretches(length, size_at, [&](int64_t begin, int64_t end, const auto& s_at, const auto& ratio_at) {
+          for (int64_t i = begin; i < end; ++i) {
+            sums[i] +=
+                differentiate(upstream[i * grad.w], from[i * kept.w], gain, p, s_at(i), ratio_at(i), to[i * grad_y.w]);
+          }
+        });
       }
     }
 #pragma omp simd
-    for (int64_t i = 0; i < length; ++i) sums[i] = coefficient(sums[i], inverses[i], one.e.p);
+    for (int64_t i = 0; i < length; ++i) sums[i] = coefficient(sums[i], inverses[i], p);
   });
 }
 
-inline void scale(Dtype dtype, Extent e, Image out, Image w_x, const void* norms, const void* lengths,
-                  Alignment alignment, int threads) {
+inline void scale(Dtype dtype, Extent e, Image y, const void* norms, const void* lengths, Alignment alignment,
+                  int threads) {
   with_type(dtype, [&](auto zero) {
     using T = decltype(zero);
     using A = accumulator_t<T>;
     const auto gains = gains_of(static_cast<const A*>(lengths), e.c);
     with_kind(alignment.b, [&](auto kind) {
-      const Scale<T, decltype(kind)::value> one{Exponent<A>(alignment)};
-      each_unit<T>(e, out, w_x, w_x, static_cast<const A*>(norms), gains.get(), one, threads);
+      const FromResponse<T, decltype(kind)::value> source{Exponent<A>(alignment)};
+      each_unit<T>(e, y, y, y, static_cast<const A*>(norms), gains.get(), source, threads);
     });
   });
 }
@@ -174,8 +191,8 @@ inline void apply_factor(Dtype dtype, Extent e, Image out, Image v, Image kept, 
     using A = accumulator_t<T>;
     const auto gains = gains_of(static_cast<const A*>(lengths), e.c);
     with_kind(alignment.b, [&](auto kind) {
-      const ApplyFactor<T, decltype(kind)::value> one{Exponent<A>(alignment)};
-      each_unit<T>(e, out, v, kept, static_cast<const A*>(norms), gains.get(), one, threads);
+      const FromOutput<T, decltype(kind)::value> source{Exponent<A>(alignment)};
+      each_unit<T>(e, out, v, kept, static_cast<const A*>(norms), gains.get(), source, threads);
     });
   });
 }
@@ -187,9 +204,9 @@ inline void scale_backward(Dtype dtype, Extent e, Image grad_y, Image grad, Imag
     using A = accumulator_t<T>;
     const auto gains = gains_of(static_cast<const A*>(lengths), e.c);
     with_kind(alignment.b, [&](auto kind) {
-      const Differentiate<T, decltype(kind)::value> one{Exponent<A>(alignment)};
-      each_unit_summed<T>(e, grad_y, grad, kept, static_cast<const A*>(norms), gains.get(),
-                          static_cast<A*>(coefficients), one, threads);
+      const FromOutput<T, decltype(kind)::value> source{Exponent<A>(alignment)};
+      each_gradient<T>(e, grad_y, grad, kept, static_cast<const A*>(norms), gains.get(),
+                       static_cast<A*>(coefficients), source, threads);
     });
   });
 }

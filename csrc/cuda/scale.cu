@@ -1,72 +1,85 @@
-// The B-cos scale in one pass: each thread owns one output.
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
+// The B-cos factor of a linear response y = gain (w·x), times something: y itself in the forward pass, gradients and
+// tangents in an explanation. The gain is 1/‖w‖, or 1.
+#include "each.cuh"
+#include "kernels.hpp"
+#include "power.cuh"
 
-#include "scale.hpp"
-
-namespace bcos {
+namespace bcos::cuda {
 namespace {
 
-__device__ float widen(float value) { return value; }
-__device__ float widen(__half value) { return __half2float(value); }
-__device__ float widen(__nv_bfloat16 value) { return __bfloat162float(value); }
-__device__ void narrow(float value, float& out) { out = value; }
-__device__ void narrow(float value, __half& out) { out = __float2half_rn(value); }
-__device__ void narrow(float value, __nv_bfloat16& out) { out = __float2bfloat16_rn(value); }
+// |cos|^(b-1) from the response, or from the output that the forward pass kept.
+template <class A>
+struct Factor {
+  Aligned<A> aligned;
+  bool from_output;
 
-__device__ float power(float v, float b) {
-  if (b == 1.0f) return 1.0f;
-  if (b == 1.5f) return sqrtf(v);
-  if (b == 2.0f) return v;
-  return powf(v, b - 1.0f);
-}
-
-template <class T>
-__global__ void scale_kernel(T* out, const T* y, const float* norms, DenseImage image, float b, float delta) {
-  const int64_t count = image.n * image.c * image.pixels;
-  const int64_t per_group = image.c / image.groups;
-  const int64_t stride = static_cast<int64_t>(gridDim.x) * blockDim.x;
-  for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < count; i += stride) {
-    const int64_t n = i / (image.c * image.pixels);
-    const int64_t c = image.channels_last ? i % image.c : i / image.pixels % image.c;
-    const int64_t pixel = image.channels_last ? i / image.c % image.pixels : i % image.pixels;
-    const float value = widen(y[i]);
-    const float norm = norms[(n * image.groups + c / per_group) * image.pixels + pixel];
-    const float u = value == 0.0f ? 0.0f : fabsf(value) / norm;
-    narrow(value * power(u + delta, b), out[i]);
+  __device__ A operator()(A kept, A inverse, A gain) const {
+    const A magnitude = std::fabs(kept) * inverse;
+    A ratio;
+    return from_output ? aligned(magnitude, ratio) : aligned.power(magnitude * gain + aligned.power.delta);
   }
+};
+
+template <class T, int V, Along along>
+__global__ void apply_factor_kernel(Grid grid, Stack out, Stack v, Image kept, const accumulator_t<T>* norms,
+                                    const accumulator_t<T>* lengths, Factor<accumulator_t<T>> factor_of) {
+  using A = accumulator_t<T>;
+  constexpr bool channels = along == Along::channels;
+  const Tile tile = Tile::of(grid);
+  const A* norms_of_line = norms + factors_of(grid, tile);
+  A known[V];  // gains along channels, inverse norms along pixels
+  each_pack<V, along>(
+      tile,
+      [&](int64_t place) {
+#pragma unroll
+        for (int i = 0; i < V; ++i) known[i] = channels ? gain_of(lengths, place + i) : inverse_of(norms_of_line[place + i]);
+      },
+      [&](int64_t c, int64_t w) {
+        const A other = channels ? inverse_of(norms_of_line[w]) : gain_of(lengths, c);
+        A factors[V], values[V];
+        load(at<const T>(kept, tile, c, w), factors);
+#pragma unroll
+        for (int i = 0; i < V; ++i) {
+          const A gain = channels ? known[i] : other;
+          factors[i] = gain * factor_of(factors[i], channels ? other : known[i], gain);
+        }
+        const T* from = at<const T>(v.first, tile, c, w);
+        T* to = at<T>(out.first, tile, c, w);
+        for (int64_t part = 0; part < v.parts; ++part, from += v.hop, to += out.hop) {
+          load(from, values);
+#pragma unroll
+          for (int i = 0; i < V; ++i) values[i] *= factors[i];
+          store(values, to);
+        }
+      });
 }
 
-template <class T>
-void launch(void* out, const void* y, const float* norms, DenseImage image, float b, float delta, cudaStream_t stream) {
-  constexpr int64_t threads = 256, most_blocks = 65536;
-  const int64_t blocks = (image.n * image.c * image.pixels + threads - 1) / threads;
-  const auto grid = static_cast<unsigned>(blocks < most_blocks ? blocks : most_blocks);
-  scale_kernel<T><<<grid, threads, 0, stream>>>(static_cast<T*>(out), static_cast<const T*>(y), norms, image, b, delta);
+void run(const Queue& queue, Dtype dtype, Extent e, Stack out, Stack v, Image kept, const void* norms,
+         const void* lengths, Alignment alignment, bool from_output) {
+  merge_lines(e, out.first, v.first, kept);
+  with_type(dtype, [&](auto type) {
+    using T = typename decltype(type)::type;
+    using A = accumulator_t<T>;
+    with_layout<T>(e, [&](auto along, auto length) {
+      constexpr int V = decltype(length)::value;
+      constexpr Along way = decltype(along)::value;
+      const Plan plan = plan_each<V, way>(e);
+      launch(queue, apply_factor_kernel<T, V, way>, plan.blocks, plan.threads, plan.grid, out, v, kept,
+             static_cast<const A*>(norms), static_cast<const A*>(lengths), Factor<A>{Aligned<A>(alignment), from_output});
+    }, out.first, v.first, kept);
+  });
 }
 
 }  // namespace
 
-const char* scale_forward(CudaDtype dtype, void* out, const void* y, const float* norms, DenseImage image, float b,
-                          float delta, void* stream) {
-  if (image.n * image.c * image.pixels == 0) return nullptr;
-  const float offset = b == 2.0f ? 0.0f : delta;
-  const auto queue = static_cast<cudaStream_t>(stream);
-  switch (dtype) {
-    case CudaDtype::float32:
-      launch<float>(out, y, norms, image, b, offset, queue);
-      break;
-    case CudaDtype::bfloat16:
-      launch<__nv_bfloat16>(out, y, norms, image, b, offset, queue);
-      break;
-    case CudaDtype::float16:
-      launch<__half>(out, y, norms, image, b, offset, queue);
-      break;
-    default:
-      return "the CUDA scale takes float32, bfloat16 and float16";
-  }
-  const cudaError_t error = cudaGetLastError();
-  return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
+void scale(const Queue& queue, Dtype dtype, const Extent& e, const Image& y, const void* norms, const void* lengths,
+           Alignment alignment) {
+  run(queue, dtype, e, {y, 1, 0}, {y, 1, 0}, y, norms, lengths, alignment, false);
 }
 
-}  // namespace bcos
+void apply_factor(const Queue& queue, Dtype dtype, const Extent& e, const Stack& out, const Stack& v, const Image& kept,
+                  const void* norms, const void* lengths, Alignment alignment) {
+  run(queue, dtype, e, out, v, kept, norms, lengths, alignment, true);
+}
+
+}  // namespace bcos::cuda

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from bcos_kernels import dispatch
+from bcos_kernels import dispatch, native
 from bcos_kernels.functional import bcos_conv2d, bcos_linear
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -30,18 +30,26 @@ def gradients(x, weight, backend, monkeypatch, b):
 
 def test_triton_runs_what_it_takes():
     x = torch.ones(2, 3, device="cuda")
-    assert dispatch.choose(x) == "triton" and dispatch.choose(x.double()) == "reference"
+    assert dispatch.choose(x) == "triton"
+    assert dispatch.choose(x.double()) == ("reference" if native.load("cuda") is None else "cuda")
     assert bcos_linear(x, x).is_cuda
+
+
+@pytest.fixture(params=["triton", "cuda"])
+def backend(request):
+    if reason := dispatch.BACKENDS[request.param].supports(torch.ones(1, device="cuda")):
+        pytest.skip(reason)
+    return request.param
 
 
 @pytest.mark.parametrize("b", [1.5, 2, 2.5])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_errors_are_at_most_twice_those_of_the_reference(shape, dtype, b, monkeypatch):
+def test_errors_are_at_most_twice_those_of_the_reference(shape, dtype, b, backend, monkeypatch):
     x, weight = tensors(*shape, dtype)
     exact = gradients(x.double(), weight.double(), "reference", monkeypatch, b)
     theirs = gradients(x, weight, "reference", monkeypatch, b)
-    ours = gradients(x, weight, "triton", monkeypatch, b)
+    ours = gradients(x, weight, backend, monkeypatch, b)
     for true, reference, kernel in zip(exact, theirs, ours, strict=True):
         allowed = 2 * (reference.double() - true).norm() + torch.finfo(dtype).eps * true.norm()
         assert (kernel.double() - true).norm() <= allowed
@@ -60,7 +68,8 @@ def test_a_layer_keeps_what_a_plain_one_keeps(shape):
     assert held[1] <= 1.05 * held[0]
 
 
-def test_a_training_step_is_captured_in_a_graph():
+def test_a_training_step_is_captured_in_a_graph(backend, monkeypatch):
+    monkeypatch.setattr(dispatch, "wanted", backend)
     x, weight = tensors(2, 64, 16, 3, torch.bfloat16)
 
     def step():
@@ -76,3 +85,17 @@ def test_a_training_step_is_captured_in_a_graph():
     graph.replay()
     for one, two in zip(expected, captured, strict=True):
         torch.testing.assert_close(one, two)
+
+
+def test_cuda_kernels_wait_for_what_their_stream_does_before(monkeypatch):
+    if reason := dispatch.BACKENDS["cuda"].supports(torch.ones(1, device="cuda")):
+        pytest.skip(reason)
+    monkeypatch.setattr(dispatch, "wanted", "cuda")
+    x, side = torch.zeros(64, 64, device="cuda"), torch.cuda.Stream()
+    torch.cuda.synchronize()
+    with torch.cuda.stream(side), torch.no_grad():
+        torch.cuda._sleep(100_000_000)
+        x.fill_(1)
+        found = dispatch.epilogue(x).row_norm(x, 0.0)
+    side.synchronize()
+    assert torch.equal(found, torch.full((64,), 8.0, device="cuda"))

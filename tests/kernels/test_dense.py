@@ -62,14 +62,13 @@ def test_one_kernel_gives_what_separate_passes_give(dtype, shape, b, unit, root_
     apart = rows.forward(reference, inputs, alignment)
     compare(found, apart, rows.forward(reference, exact, alignment))
 
-    out, w_x, n, lengths = found
+    out, n, lengths = found
     grad = random(tuple(out.shape), dtype, 2, DEVICE)
-    kept = out if w_x is None else w_x
     for held in (False, True):
         alignment = alignment._replace(held=held)
-        back = triton.backward_fused(tile, inputs, alignment, grad, kept, n, lengths)
-        apart = rows.backward(reference, inputs, alignment, grad, kept, n, lengths)
-        true = rows.backward(reference, exact, alignment, *wide((grad, kept, n, lengths)))
+        back = triton.backward_fused(tile, inputs, alignment, grad, out, n, lengths)
+        apart = rows.backward(reference, inputs, alignment, grad, out, n, lengths)
+        true = rows.backward(reference, exact, alignment, *wide((grad, out, n, lengths)))
         compare(back, apart, true)
 
 
@@ -87,7 +86,7 @@ def test_every_tile_of_the_backward_pass(name):
     tile, alignment = triton.BACKWARD_TILES[name], Alignment(True, 2.0, 0.0, False)
     inputs = apart_in_memory(layer((tile.rows + 3, tile.depth + 7, tile.columns + 5), torch.float16, True))
     exact = Rows(inputs.x.double(), inputs.weight.double(), *inputs[2:])
-    out, _, n, lengths = rows.forward(reference, inputs, alignment)
+    out, n, lengths = rows.forward(reference, inputs, alignment)
     arguments = random(tuple(out.shape), torch.float16, 2, DEVICE), out, n, lengths
     compare(
         triton.backward_fused(tile, inputs, alignment, *arguments),
@@ -105,7 +104,7 @@ def apart_in_memory(inputs):
 
 def test_norms_of_large_halves_do_not_overflow():
     inputs = layer((4, 8, 64), torch.float16, True, scale=2e3)
-    out, _, n, _ = triton.forward_fused(triton.FORWARD_TILES["64x64x64"], inputs, Alignment(False, 2.0, 0.0, False))
+    out, n, _ = triton.forward_fused(triton.FORWARD_TILES["64x64x64"], inputs, Alignment(False, 2.0, 0.0, False))
     assert n.isfinite().all() and (n > 2**16 / 8).any()
     assert out[0].eq(0).all()
 
@@ -160,13 +159,13 @@ def test_operators(b, unit, backend):
     inputs = Rows(*(random(s, torch.float64, i) for i, s in enumerate(((5, 4), (3, 4)))), 1e-6, True)
     alignment = Alignment(unit, b, 0.0, False)
     opcheck(torch.ops.bcos_kernels.dense_forward, (*inputs, *alignment[:3]))
-    out, w_x, n, lengths = operators.forward(inputs, alignment)
-    grad, kept = random((5, 3), torch.float64, 2), out if w_x is None else w_x
-    opcheck(torch.ops.bcos_kernels.dense_backward, (*inputs, *alignment, grad, kept, n, lengths))
+    out, n, lengths = operators.forward(inputs, alignment)
+    grad = random((5, 3), torch.float64, 2)
+    opcheck(torch.ops.bcos_kernels.dense_backward, (*inputs, *alignment, grad, out, n, lengths))
     true = rows.forward(reference, inputs, alignment)
-    for a, b in zip((out, w_x, n, lengths), true, strict=True):
+    for a, b in zip((out, n, lengths), true, strict=True):
         torch.testing.assert_close(a, b)
     with pytest.raises(ValueError, match=r"weight must be \[O, 4\]"):
         operators.forward(inputs._replace(weight=inputs.weight[:, 1:]), alignment)
     with pytest.raises(ValueError, match=r"kept must be \[5, 3\]"):
-        operators.backward(inputs, alignment, grad[:4], kept[:4], n[:4], lengths)
+        operators.backward(inputs, alignment, grad[:4], out[:4], n[:4], lengths)

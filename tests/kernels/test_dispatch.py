@@ -1,11 +1,14 @@
 """Which backend runs, what it says of the others, and that the switch really switches."""
 
+import inspect
+
 import pytest
 import torch
+from references import host_cuda
 from torch.autograd import forward_ad
 
 from bcos_kernels import dispatch, functional, native
-from bcos_kernels.ops.epilogue import cpu, reference
+from bcos_kernels.ops.epilogue import cpu, triton
 
 built = pytest.mark.skipif(native.load() is None, reason="the C++ extension is not built")
 PRIMITIVES = ("row_norm", "patch_norm", "scale", "scale_backward", "spread", "spread_rows", "project_rows")
@@ -49,10 +52,10 @@ def _train_both_layers():
 def test_compiled_kernels_come_first(calls):
     assert dispatch.choose(x) == "cpu"
     assert dispatch.epilogue(x) is cpu
-    assert list(dispatch.refusals(x)) == ["triton"]
+    assert list(dispatch.refusals(x)) == ["triton", "cuda"]
     _train_both_layers()
     backward = {"scale_backward", "spread", "spread_rows", "project_rows"}
-    assert calls == {"cpu": backward | set(FINISH), "triton": set(), "reference": set()}
+    assert calls == {name: set() for name in dispatch.BACKENDS} | {"cpu": backward | set(FINISH)}
 
 
 @pytest.mark.parametrize("name", ["reference", pytest.param("cpu", marks=built)])
@@ -66,7 +69,7 @@ def test_the_switch_forces_a_backend(name, calls, monkeypatch):
 
 def test_a_wrong_switch_is_named(monkeypatch):
     monkeypatch.setattr(dispatch, "wanted", "gpu")
-    with pytest.raises(ValueError, match=r"BCOS_BACKEND must be auto, cpu, triton, reference; got 'gpu'"):
+    with pytest.raises(ValueError, match=r"BCOS_BACKEND must be auto, cpu, triton, cuda, reference; got 'gpu'"):
         functional.bcos_linear(x, x)
 
 
@@ -83,7 +86,19 @@ def test_without_the_extension_the_reference_runs(calls, monkeypatch):
     monkeypatch.setattr(native, "why_missing", lambda name="cpu": "there was no compiler")
     assert dispatch.refusals(x)["cpu"] == "there was no compiler"
     _train_both_layers()
-    assert calls == {"cpu": set(), "triton": set(), "reference": set(PRIMITIVES)}
+    assert calls == {name: set() for name in dispatch.BACKENDS} | {"reference": set(PRIMITIVES)}
+
+
+def test_cuda_kernels_run_what_triton_does_not_take(calls, monkeypatch):
+    host_cuda.pretend(monkeypatch)
+    monkeypatch.setattr(cpu, "supports", lambda *tensors: "not here")
+    monkeypatch.setattr(cpu, "takes", lambda *tensors: False)
+    monkeypatch.setattr(triton, "supports", lambda *tensors: None)
+    assert dispatch.choose(x) == "triton"
+    monkeypatch.setattr(triton, "supports", lambda *tensors: "not on this system")
+    assert dispatch.choose(x) == "cuda" and "cuda" not in dispatch.refusals(x)
+    _train_both_layers()
+    assert calls == {name: set() for name in dispatch.BACKENDS} | {"cuda": set(PRIMITIVES)}
 
 
 @pytest.mark.parametrize("tensor", [x.to("meta"), x.int(), x.to_sparse()], ids=["meta", "int32", "sparse"])
@@ -130,6 +145,7 @@ def test_transforms_and_tangents_go_through_the_reference(calls):
     assert "row_norm" in calls["reference"]
 
 
-def test_both_backends_offer_the_same_functions():
-    for primitive in PRIMITIVES:
-        assert callable(getattr(cpu, primitive)) and callable(getattr(reference, primitive))
+def test_all_backends_offer_the_same_functions():
+    for primitive in (*PRIMITIVES, "apply_factor"):
+        parameters = {tuple(inspect.signature(getattr(b, primitive)).parameters) for b in dispatch.BACKENDS.values()}
+        assert len(parameters) == 1, primitive

@@ -37,11 +37,12 @@ def kept_bytes(layer, x, weight):
     return sum(held.values()), out
 
 
+@pytest.mark.parametrize("b", [1.25, 1.5, 2, 2.5])
 @pytest.mark.parametrize("name", LAYERS)
-def test_a_layer_keeps_its_norm_and_the_lengths_of_its_weights_and_no_more(name, backend):
+def test_a_layer_keeps_its_norm_and_the_lengths_of_its_weights_and_no_more(name, b, backend):
     layer, x_shape, weight_shape = LAYERS[name]
     x, weight = random(*x_shape), random(*weight_shape, seed=1)
-    found, out = kept_bytes(layer, x, weight)
+    found, out = kept_bytes(lambda x, w: layer(x, w, b=b), x, weight)
     pixels = out.numel() // out.shape[1]
     assert found == 8 * (pixels + len(weight))
 

@@ -27,7 +27,7 @@ def test_conversions_are_those_of_torch(dtype):
     """b = 1 copies y through the accumulation type; n = |y| with b = 2 too. Every 16-bit pattern is tried."""
     bits = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16)
     y = (bits.view(dtype) if dtype.itemsize == 2 else bits.view(torch.bfloat16).to(dtype)).reshape(256, 256)
-    out = cpu.scale(y, torch.ones(256, dtype=_accumulator(dtype)), None, 1.0, 0.0)
+    out = cpu.scale(y.clone(), torch.ones(256, dtype=_accumulator(dtype)), None, 1.0, 0.0)
     torch.testing.assert_close(out, y, rtol=0, atol=0, equal_nan=True)
     # out = y * |y| / n: results between, above and below the numbers of the type, rounded as torch rounds.
     n = torch.logspace(-3, 3, 256, dtype=_accumulator(dtype))

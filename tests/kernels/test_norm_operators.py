@@ -62,15 +62,22 @@ def test_gradients_that_nobody_asks_for_are_not_computed(of_x, of_weight, backen
 
 
 def test_refusals_say_what_is_accepted(backend):
-    x, rstd = random(2, 6, 3, 4), random(2, 3)
+    x, rstd, rows = random(2, 6, 3, 4), random(2, 3), random(2, 1, 3, 4)
     for message, call in {
         "4 dimensions": lambda: ops.normalise(x[0], None, 1, 1e-5, False, False, False),
         "divide": lambda: ops.normalise(x, None, 4, 1e-5, False, False, False),
         "groups must be 1": lambda: ops.normalise(x, None, 2, 1e-5, False, False, True),
         "about_mean must be true": lambda: ops.normalise(x, None, 3, 1e-5, True, False, False),
         "weight must be": lambda: ops.normalise(x, x[0, 0, 0], 3, 1e-5, False, False, False),
-        "mean must be": lambda: ops.normalise_backward(x, x, None, None, rstd, True, True, False, True, True),
+        "real floating": lambda: ops.normalise(x.int(), None, 3, 1e-5, False, False, False),
+        "mean must be given": lambda: ops.normalise_backward(x, x, None, None, rstd, True, True, False, True, True),
         "rstd must be": lambda: ops.normalise_backward(x, x, None, None, rstd[:1], False, False, False, True, True),
+        "rstd must be .* 3, 4": lambda: ops.normalise_backward(
+            x, x, None, None, rows[..., :2], False, False, False, True, True
+        ),
+        "mean must be .* torch.float64": lambda: ops.normalise_backward(
+            x, x, None, rstd.half(), rstd, True, True, False, True, True
+        ),
         "grad must be": lambda: ops.normalise_backward(x[:1], x, None, None, rstd, False, False, False, True, True),
     }.items():
         with pytest.raises(ValueError, match=message):

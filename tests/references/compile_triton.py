@@ -6,6 +6,7 @@ One JSON line per kernel, variant and architecture: registers, bytes spilled, sh
 Needs a process of its own in which TRITON_INTERPRET is not set.
 """
 
+import itertools
 import json
 import re
 import subprocess
@@ -27,7 +28,7 @@ from bcos_kernels.ops.norms import triton_row_kernels as row_norms
 
 BIN = Path(triton.__file__).parent / "backends/nvidia/bin"
 WIDE = set("norms lengths sums coefficients mean rstd means squares plain along base slope dw".split())
-ADDRESSES = WIDE | set("out v kept grad grad_y weight x dx response".split())
+ADDRESSES = WIDE | set("out v kept grad grad_y weight x dx".split())
 ROWS = (row_norms.rows_kernel, row_norms.rows_gradient_kernel)
 FINISH = (norms.finish_moments_kernel, norms.finish_gradient_sums_kernel)
 DERIVATIVES = (norms.gradient_sums_kernel, norms.gradient_kernel, row_norms.rows_gradient_kernel)
@@ -40,12 +41,11 @@ PLACES = {"channels_last": (1 << 20, 1, 1 << 14, 256), "contiguous": (1 << 20, 4
 
 def cases():
     """(kernel, what is known when it is compiled)"""
-    for power, from_output in (("one", False), ("one", True), ("half", False), ("any", False)):
-        known = {"POWER": power, "FROM_OUTPUT": from_output, "UNIT": True, "FLAT": True}
-        for grouped in (False, True):
-            yield epilogue.apply_factor_kernel, {**known, "GROUPED": grouped}
-        if (power == "one") == from_output:
-            yield epilogue.scale_backward_kernel, known
+    for power in ("one", "half", "any"):
+        known = {"POWER": power, "UNIT": True, "FLAT": True}
+        for from_output, grouped in itertools.product((False, True), repeat=2):
+            yield epilogue.apply_factor_kernel, {**known, "FROM_OUTPUT": from_output, "GROUPED": grouped}
+        yield epilogue.scale_backward_kernel, known
     yield epilogue.project_rows_kernel, {"BLOCK": 1024}
     for finish in ("none", "root of sum plus eps", "root plus eps"):
         yield epilogue.square_sums_kernel, {"FINISH": finish, "FLAT": True}
@@ -73,13 +73,13 @@ def norm_cases(options):
 
 
 def products(power):
-    """(kernel, what is known, warps, stages) of every tile; the forward keeps the response where b is not 2."""
+    """(kernel, what is known, warps, stages) of every tile."""
     known = {"UNIT": True, "ROOT_OF_SUM": True, "HELD": False, "BAND": dense_launch.BAND, "POWER": power}
     for rows, columns, depth, warps, stages in dense_launch.FORWARD_TILES.values():
-        tile = {"KEEP": power != "one", "BLOCK_R": rows, "BLOCK_O": columns, "BLOCK_D": depth}
+        tile = {"BLOCK_R": rows, "BLOCK_O": columns, "BLOCK_D": depth}
         yield dense.forward_kernel, known | tile, warps, stages
     for rows, columns, depth, warps, stages in dense_launch.BACKWARD_TILES.values():
-        tile = {"FROM_OUTPUT": power == "one", "BLOCK_R": rows, "BLOCK_O": depth, "BLOCK_D": columns}
+        tile = {"BLOCK_R": rows, "BLOCK_O": depth, "BLOCK_D": columns}
         yield dense.backward_kernel, known | tile, warps, stages
 
 

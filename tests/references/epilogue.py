@@ -84,6 +84,19 @@ def square_sums(x, geometry):
     return patches(x, kernel, stride, padding, dilation).square().unflatten(1, (groups, -1)).sum((2, 3))
 
 
+def cosine_of_output(out, n, b, delta):
+    """float64 u = |y| / n of ``out = y (u + delta) ** (b - 1)``, by halving the interval of its logarithm."""
+    t = out.double().abs() / n.double()
+    high = t ** (1 / b)
+    low = t / (high + delta) ** (b - 1)
+    low, high = low.clamp(min=1e-300).log(), high.clamp(min=1e-300).log()
+    for _ in range(80):
+        middle = (low + high) / 2
+        above = middle.exp() * (middle.exp() + delta) ** (b - 1) > t
+        low, high = torch.where(above, low, middle), torch.where(above, middle, high)
+    return torch.where(t == 0, 0.0, low.exp())
+
+
 def scale_reference(y, n, b, delta):
     """float64 y times its B-cos factor; n broadcasts against y."""
     y, n = y.double(), n.double()

@@ -68,7 +68,7 @@ def _backend(*tensors: Tensor | None) -> ModuleType:
     given = [t for t in tensors if t is not None]
     if torch.is_grad_enabled() and any(t.requires_grad for t in given):
         return reference
-    return BACKENDS[dispatch.choose(*given[:4])]  # every backend reads a bias of any dtype
+    return BACKENDS[dispatch.choose(*given[:4], among=BACKENDS)]  # every backend reads a bias of any dtype
 
 
 def _no_autocast(x: Tensor) -> AbstractContextManager[Any]:

@@ -31,7 +31,7 @@ class Convolution(NamedTuple):
 
     def finish_on_cpu(
         self, x: Tensor, weight: Tensor, w_x: Tensor, unit: bool, b: float
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
+    ) -> tuple[Tensor, Tensor | None]:
         return cpu.finish_patches(x, weight, w_x, unit, EPS, b, DELTA, *self.geometry.window, self.geometry.groups)
 
     def norm_jvp(self, x: Tensor, x_t: Tensor, n: Tensor) -> Tensor:

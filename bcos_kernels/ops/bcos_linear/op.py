@@ -26,7 +26,7 @@ class MatrixProduct:
 
     def finish_on_cpu(
         self, x: Tensor, weight: Tensor, w_x: Tensor, unit: bool, b: float
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
+    ) -> tuple[Tensor, Tensor | None]:
         return cpu.finish_rows(x, weight, w_x, unit, EPS, b, DELTA)
 
     def norm_jvp(self, x: Tensor, x_t: Tensor, n: Tensor) -> Tensor:

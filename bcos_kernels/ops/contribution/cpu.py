@@ -7,9 +7,7 @@ from torch import Tensor
 
 from bcos_kernels import native
 from bcos_kernels.ops.contribution.plan import plan
-from bcos_kernels.ops.epilogue.layout import accumulator
-
-_CODES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}  # csrc/cpu/kernels.hpp
+from bcos_kernels.ops.epilogue.layout import CODES, accumulator
 
 
 def contribution(x: Tensor, g: Tensor, sum_over: tuple[int, ...]) -> Tensor:
@@ -18,7 +16,7 @@ def contribution(x: Tensor, g: Tensor, sum_over: tuple[int, ...]) -> Tensor:
     if x.numel():
         x, g, walk = plan(x, g, sum_over)
         native.load().contribution(  # type: ignore[union-attr]
-            _CODES[x.dtype], x.data_ptr(), g.data_ptr(), sums.data_ptr(), *walk, walk.along_sums,
+            CODES[x.dtype], x.data_ptr(), g.data_ptr(), sums.data_ptr(), *walk, walk.along_sums,
             torch.get_num_threads(),
         )  # fmt: skip
     return sums

@@ -35,7 +35,7 @@ def contribution(x: Tensor, g: Tensor, sum_over: Sequence[int]) -> Tensor:
         return torch.ops.bcos_kernels.contribution(x, g, dims)  # type: ignore[no-any-return]
     if torch.is_grad_enabled() and (x.requires_grad or g.requires_grad):
         return reference.contribution(x, g, dims)
-    return BACKENDS[dispatch.choose(x, g)].contribution(x, g, dims)  # type: ignore[no-any-return]
+    return BACKENDS[dispatch.choose(x, g, among=BACKENDS)].contribution(x, g, dims)  # type: ignore[no-any-return]
 
 
 def summed_dims(x: Tensor, sum_over: Sequence[int]) -> tuple[int, ...]:

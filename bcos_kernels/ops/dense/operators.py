@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from bcos_kernels import dispatch
@@ -19,8 +18,8 @@ _LAYER = "Tensor x, Tensor weight, float eps, bool root_of_sum, bool unit, float
 
 def forward(rows: Rows, alignment: Alignment) -> Forward:
     """As :func:`bcos_kernels.ops.dense.rows.forward`, by the backend that runs."""
-    out, w_x, n, lengths = _forward(*rows, *alignment[:3])
-    return out, None if alignment.b == 2 else w_x, n, lengths if alignment.unit else None
+    out, n, lengths = _forward(*rows, *alignment[:3])
+    return out, n, lengths if alignment.unit else None
 
 
 def backward(
@@ -32,14 +31,14 @@ def backward(
 
 def _run_forward(
     x: Tensor, weight: Tensor, eps: float, root_of_sum: bool, unit: bool, b: float, delta: float
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """A schema has no optional results: empty tensors stand for what there is none of."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """A schema has no optional results: an empty tensor stands for lengths that there are none of."""
     _check(x, weight)
     rows, alignment = Rows(x, weight, eps, root_of_sum), Alignment(unit, b, delta, False)
     backend = dispatch.epilogue(x, weight)
     whole = triton.forward(rows, alignment) if backend is triton_epilogue else apart.forward(backend, rows, alignment)
-    out, w_x, n, lengths = whole
-    return out, x.new_empty(0) if w_x is None else w_x, n, n.new_empty(0) if lengths is None else lengths
+    out, n, lengths = whole
+    return out, n, n.new_empty(0) if lengths is None else lengths
 
 
 def _run_backward(
@@ -68,17 +67,17 @@ def _check(x: Tensor, weight: Tensor) -> None:
 
 def _shapes_forward(
     x: Tensor, weight: Tensor, eps: float, root_of_sum: bool, unit: bool, b: float, delta: float
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     out = x.new_empty(x.shape[0], weight.shape[0])
     n = x.new_empty(x.shape[0], dtype=accumulator(x))
-    return out, x.new_empty(0) if b == 2 else torch.empty_like(out), n, n.new_empty(weight.shape[0] if unit else 0)
+    return out, n, n.new_empty(weight.shape[0] if unit else 0)
 
 
 def _shapes_backward(x: Tensor, weight: Tensor, *rest: object) -> tuple[Tensor, Tensor]:
     return x.new_empty(x.shape), x.new_empty(x.shape[0], weight.shape[0])
 
 
-_forward = register(f"dense_forward({_LAYER}) -> (Tensor, Tensor, Tensor, Tensor)", _run_forward, _shapes_forward)
+_forward = register(f"dense_forward({_LAYER}) -> (Tensor, Tensor, Tensor)", _run_forward, _shapes_forward)
 _backward = register(
     f"dense_backward({_LAYER}, bool held, Tensor grad, Tensor kept, Tensor n, Tensor? lengths) -> (Tensor, Tensor)",
     _run_backward,

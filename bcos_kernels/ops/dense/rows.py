@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-Forward = tuple[Tensor, Tensor | None, Tensor, Tensor | None]
-"""``out [R, O], w_x`` (None for b = 2), norms ``[R]``, lengths ``[O]`` (None where the weight is taken as it is)."""
+Forward = tuple[Tensor, Tensor, Tensor | None]
+"""``out [R, O]``, norms ``[R]``, lengths ``[O]`` (None where the weight is taken as it is)."""
 
 
 class Rows(NamedTuple):
@@ -41,14 +41,13 @@ def forward(backend: ModuleType, rows: Rows, alignment: Alignment) -> Forward:
         n = backend.patch_norm(line, (1, 1), (1, 1), (0, 0, 0, 0), (1, 1), 1, eps).view(-1)
     else:
         n = backend.row_norm(x, eps)
-    out = backend.scale(w_x, n, lengths, alignment.b, alignment.delta)
-    return out, None if alignment.b == 2 else w_x, n, lengths
+    return backend.scale(w_x, n, lengths, alignment.b, alignment.delta), n, lengths
 
 
 def backward(
     backend: ModuleType, rows: Rows, alignment: Alignment, grad: Tensor, kept: Tensor, n: Tensor, lengths: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """The gradient of x and of the responses ``w·x`` (mathematics §2)."""
+    """The gradient of x and of the responses ``w·x`` (mathematics §2); kept: the output."""
     x, weight, eps, root_of_sum = rows
     _, b, delta, held = alignment
     if held:

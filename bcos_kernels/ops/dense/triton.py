@@ -96,17 +96,16 @@ def forward_fused(tile: Tile, rows: Rows, alignment: Alignment) -> Forward:
     (x, weight, eps, root_of_sum), (unit, b, delta, _) = rows, alignment
     (count, depth), units = x.shape, weight.shape[0]
     out = x.new_empty(count, units)
-    w_x = None if b == 2 else torch.empty_like(out)
     norms = x.new_empty(count, dtype=torch.float32)
     lengths = x.new_empty(units, dtype=torch.float32) if unit else None
     with on(x):
         forward_kernel[(ceil(count, tile.rows) * ceil(units, tile.columns),)](
-            out, w_x, norms, lengths, x, weight, count, units, depth, x.stride(0), weight.stride(0),
-            eps, *exponent(b, delta), POWER=power(b), UNIT=unit, KEEP=w_x is not None, ROOT_OF_SUM=root_of_sum,
+            out, norms, lengths, x, weight, count, units, depth, x.stride(0), weight.stride(0),
+            eps, *exponent(b, delta), POWER=power(b), UNIT=unit, ROOT_OF_SUM=root_of_sum,
             BLOCK_R=tile.rows, BLOCK_O=tile.columns, BLOCK_D=tile.depth, BAND=BAND,
             num_warps=tile.warps, num_stages=tile.stages,
         )  # fmt: skip
-    return out, w_x, norms, lengths
+    return out, norms, lengths
 
 
 def backward_fused(
@@ -122,7 +121,7 @@ def backward_fused(
         backward_kernel[(ceil(count, tile.rows) * ceil(depth, tile.columns),)](
             dx, grad_y, grad, kept, n, lengths, x, weight, count, units, depth,
             grad.stride(0), kept.stride(0), x.stride(0), weight.stride(0), eps, *exponent(b, delta),
-            POWER=power(b), FROM_OUTPUT=b == 2, UNIT=lengths is not None, HELD=held, ROOT_OF_SUM=root_of_sum,
+            POWER=power(b), UNIT=lengths is not None, HELD=held, ROOT_OF_SUM=root_of_sum,
             BLOCK_R=tile.rows, BLOCK_O=tile.depth, BLOCK_D=tile.columns, BAND=BAND,
             num_warps=tile.warps, num_stages=tile.stages,
         )  # fmt: skip

@@ -11,7 +11,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from bcos_kernels.ops.epilogue.triton_kernels import _inverse, _power
+from bcos_kernels.ops.epilogue.triton_kernels import _aligned, _inverse, _power
 
 
 @triton.jit
@@ -25,13 +25,13 @@ def _tile(rows, columns, BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr, BAND: tl.
 
 @triton.jit
 def forward_kernel(
-    out, response, norms, lengths, x, weight, rows, units, depth, x_row, weight_row, eps, exponent, delta,
-    POWER: tl.constexpr, UNIT: tl.constexpr, KEEP: tl.constexpr, ROOT_OF_SUM: tl.constexpr,
+    out, norms, lengths, x, weight, rows, units, depth, x_row, weight_row, eps, exponent, delta,
+    POWER: tl.constexpr, UNIT: tl.constexpr, ROOT_OF_SUM: tl.constexpr,
     BLOCK_R: tl.constexpr, BLOCK_O: tl.constexpr, BLOCK_D: tl.constexpr, BAND: tl.constexpr,
 ):  # fmt: skip
     """``out = y |cos| ** exponent`` for y = x·w (UNIT: over ``‖w‖``), the norms of x, the lengths of w.
 
-    KEEP: the response x·w too. ROOT_OF_SUM: eps stands under the root of the norm, as convolutions have it.
+    ROOT_OF_SUM: eps stands under the root of the norm, as convolutions have it.
     """
     high, wide = _tile(rows, units, BLOCK_R, BLOCK_O, BAND)
     r, o = high * BLOCK_R + tl.arange(0, BLOCK_R), wide * BLOCK_O + tl.arange(0, BLOCK_O)
@@ -60,15 +60,13 @@ def forward_kernel(
     scaled = y * _power(tl.abs(y) * _inverse(norm)[:, None] + delta, exponent, POWER)
     at, inside = r.to(tl.int64)[:, None] * units + o[None, :], (r < rows)[:, None] & (o < units)[None, :]
     tl.store(out + at, scaled.to(out.dtype.element_ty), mask=inside)
-    if KEEP:
-        tl.store(response + at, product.to(response.dtype.element_ty), mask=inside)
 
 
 @triton.jit
 def backward_kernel(
     dx, grad_y, grad, kept, norms, lengths, x, weight, rows, units, depth, grad_row, kept_row, x_row, weight_row,
     eps, exponent, delta,
-    POWER: tl.constexpr, FROM_OUTPUT: tl.constexpr, UNIT: tl.constexpr, HELD: tl.constexpr, ROOT_OF_SUM: tl.constexpr,
+    POWER: tl.constexpr, UNIT: tl.constexpr, HELD: tl.constexpr, ROOT_OF_SUM: tl.constexpr,
     BLOCK_R: tl.constexpr, BLOCK_O: tl.constexpr, BLOCK_D: tl.constexpr, BAND: tl.constexpr,
 ):  # fmt: skip
     """dx, and the gradient of the responses x·w, of which the weight's is made. HELD: |cos| is a constant."""
@@ -82,23 +80,14 @@ def backward_kernel(
         o = start + tl.arange(0, BLOCK_O)
         inside = (r < rows)[:, None] & (o < units)[None, :]
         upstream = tl.load(grad_at + o[None, :], mask=inside, other=0.0).to(tl.float32)
-        response = tl.load(kept_at + o[None, :], mask=inside, other=0.0).to(tl.float32)
+        output = tl.load(kept_at + o[None, :], mask=inside, other=0.0).to(tl.float32)
         gain = _inverse(tl.load(lengths + o, mask=o < units, other=1.0))[None, :] if UNIT else 1.0
-        if FROM_OUTPUT:
-            slope = upstream * tl.sqrt(tl.abs(response) * inverse[:, None])
-            share = upstream * response
-            if not HELD:
-                slope *= 2.0
-        else:
-            response *= gain
-            u = tl.abs(response) * inverse[:, None]
-            slope = upstream * _power(u + delta, exponent, POWER)
-            through = slope * tl.where(u == 0.0, 0.0, u / (u + delta))
-            share = through * response
-            if not HELD:
-                slope += exponent * through
+        s, ratio = _aligned(tl.abs(output) * inverse[:, None], exponent, delta, POWER)
+        slope = upstream * s
+        if not HELD:
+            slope *= 1.0 + exponent * ratio
+            total += tl.sum(upstream * output * ratio, axis=1)
         tile = (slope * gain).to(weight.dtype.element_ty)
-        total += tl.sum(share, axis=1)
         if wide == 0:
             tl.store(grad_y + r.to(tl.int64)[:, None] * units + o[None, :], tile, mask=inside)
         w_at = weight + o.to(tl.int64)[:, None] * weight_row + d[None, :]

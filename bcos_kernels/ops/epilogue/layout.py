@@ -7,6 +7,9 @@ from torch import Tensor
 
 from bcos_kernels.ops.epilogue.reference import Padding, Pair
 
+CODES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
+"""The types that compiled kernels take, and what they call them (csrc/arguments.hpp)."""
+
 
 def accumulator(x: Tensor) -> torch.dtype:
     """The type of sums over elements of x, and of what is kept per pixel."""
@@ -42,3 +45,8 @@ def patch_counts(x: Tensor, kernel: Pair, stride: Pair, padding: Padding, dilati
     height = x.shape[2] + padding[0] + padding[1] - dilation[0] * (kernel[0] - 1)
     width = x.shape[3] + padding[2] + padding[3] - dilation[1] * (kernel[1] - 1)
     return (height - 1) // stride[0] + 1, (width - 1) // stride[1] + 1
+
+
+def address(tensor: Tensor | None) -> int:
+    """Where a tensor that may be missing lies; 0 for none."""
+    return 0 if tensor is None else tensor.data_ptr()

@@ -44,15 +44,13 @@ def patch_norm(
 
 
 def scale(w_x: Tensor, n: Tensor, lengths: Tensor | None, b: float, delta: float) -> Tensor:
-    """``y * (|y| / n + delta) ** (b - 1)`` of ``y = w_x / lengths``; for b = 2 in the memory of w_x."""
-    if b != 2:
-        return _scale(w_x, n, lengths, b, delta)  # type: ignore[no-any-return]
+    """``y * (|y| / n + delta) ** (b - 1)`` of ``y = w_x / lengths``, in the memory of w_x."""
     _scale_(w_x, n, lengths, b, delta)
     return w_x
 
 
 def apply_factor(v: Tensor, kept: Tensor, n: Tensor, lengths: Tensor | None, b: float, delta: float) -> Tensor:
-    """``v / lengths`` times the factor of ``kept``, whose rows all parts of v ``[S * N, ...]`` share; like v."""
+    """``v / lengths`` times the factor of the output ``kept``, which all parts of v ``[S * N, ...]`` share; like v."""
     return _apply_factor(v, kept, n, lengths, b, delta)  # type: ignore[no-any-return]
 
 
@@ -94,7 +92,7 @@ def _run_patch_norm(
 
 
 def _run_scale(w_x: Tensor, n: Tensor, lengths: Tensor | None, b: float, delta: float) -> Tensor:
-    out = w_x.clone() if b == 2 else w_x
+    out = w_x.clone()
     check_scale(out, n, lengths, b)
     return dispatch.epilogue(out, n).scale(out, n.contiguous(), _dense(lengths), b, delta)  # type: ignore[no-any-return]
 
@@ -205,7 +203,7 @@ def _patch_norm_backward(inputs: list[Any], norms: Tensor, grad: Tensor) -> tupl
 
 def _scale_gradients(inputs: list[Any], out: Tensor, grad: Tensor) -> tuple[Tensor | None, ...]:
     w_x, n, lengths, b, delta = inputs
-    grad_w_x, c = scale_backward(grad, out if b == 2 else w_x, n, lengths, b, delta)
+    grad_w_x, c = scale_backward(grad, out, n, lengths, b, delta)
     return grad_w_x, c * n, _of_lengths(grad_w_x, w_x, lengths), None, None
 
 
@@ -226,7 +224,7 @@ def _of_lengths(grad: Tensor, y: Tensor, lengths: Tensor | None) -> Tensor | Non
 def _held_factor(v: Tensor, kept: Tensor, n: Tensor, lengths: Tensor | None, b: float, delta: float) -> Tensor:
     """What ``apply_factor`` is to autograd: linear in v, over the lengths, times a constant."""
     with torch.no_grad():
-        s = reference.factor_of_kept(kept, n, lengths, b, delta)
+        s = reference.factor_of_kept(kept, n, b, delta)
     return reference.apply_to_parts(v, s * reference.gains(lengths, kept))
 
 

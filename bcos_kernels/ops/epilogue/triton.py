@@ -73,25 +73,24 @@ def patch_norm(
 
 
 def scale(w_x: Tensor, n: Tensor, lengths: Tensor | None, b: float, delta: float) -> Tensor:
-    """Return ``y * (|y| / n + delta) ** (b - 1)`` of ``y = w_x / lengths``; for b = 2 in the memory of w_x.
+    """Return ``y * (|y| / n + delta) ** (b - 1)`` of ``y = w_x / lengths``, in the memory of w_x.
 
     w_x: ``[N, O, P, Q]`` with n ``[N, g, P, Q]``, or ``[R, O]`` with ``[R]``; lengths: ``[O]`` or None; b = 2 takes
     delta as 0.
     """
-    out = w_x if b == 2 else torch.empty_like(w_x)
-    _apply_factor(out, w_x, w_x, n, lengths, b, delta, from_output=False)
-    return out
+    _apply_factor(w_x, w_x, w_x, n, lengths, b, delta, from_output=False)
+    return w_x
 
 
 def apply_factor(
     v: Tensor, kept: Tensor, n: Tensor, lengths: Tensor | None, b: float, delta: float, out: Tensor | None = None
 ) -> Tensor:
-    """Return ``v / lengths`` times the factor of ``kept``, whose rows all parts of v ``[S * N, ...]`` share.
+    """Return ``v / lengths`` times the factor of the output ``kept``, whose rows all parts of v ``[S * N, ...]`` share.
 
     In ``out``, if given, which may be v; else like v.
     """
     out = torch.empty_like(v) if out is None else out
-    _apply_factor(out, v, kept, n, lengths, b, delta, from_output=b == 2)
+    _apply_factor(out, v, kept, n, lengths, b, delta, from_output=True)
     return out
 
 
@@ -134,7 +133,7 @@ def scale_backward(
         kernels.scale_backward_kernel[(samples * ceil(pixels, block_p), groups)](
             grad_y, c, grad, kept, n, lengths, channels // groups, pixels, width, groups,
             *places[0], *places[1], *places[2], *exponent(b, delta),
-            POWER=power(b), FROM_OUTPUT=b == 2, UNIT=lengths is not None, FLAT=is_flat,
+            POWER=power(b), UNIT=lengths is not None, FLAT=is_flat,
             BLOCK_P=block_p, BLOCK_C=block_c,
         )  # fmt: skip
     return grad_y, c

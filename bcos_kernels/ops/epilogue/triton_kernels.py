@@ -47,6 +47,28 @@ def _power(v, exponent, POWER: tl.constexpr):
 
 
 @triton.jit
+def _aligned(t, exponent, delta, POWER: tl.constexpr):
+    """``v ** exponent`` and ``u / v`` of ``v = u + delta``, where ``t = u * v ** exponent`` (``reference.aligned``)."""
+    if POWER == "one":
+        return tl.sqrt(t), 1.0
+    at_zero, zero = _power(delta, exponent, POWER), t == 0.0
+    t = tl.where(zero, 1.0, t)
+    base = tl.maximum(tl.exp2(tl.log2(t) / (1.0 + exponent)), delta)
+    share = delta / base
+    r = tl.minimum(share, t / (at_zero * delta))
+    v = base * (1.0 + r / (1.0 + exponent * (1.0 - share + 0.55 * r)))
+    s, change = v, v
+    for _ in tl.static_range(2):
+        s, u = _power(v, exponent, POWER), v - delta
+        inverse = 1.0 / (v + exponent * u)
+        off = (u - t / s) * inverse
+        change = -off * (1.0 + off * exponent * (v + 0.5 * (exponent - 1.0) * u) * inverse)
+        v *= 1.0 + change
+    s *= 1.0 + exponent * change * (1.0 + 0.5 * (exponent - 1.0) * change)
+    return tl.where(zero, at_zero, s), tl.where(zero, 0.0, t / (s * v))
+
+
+@triton.jit
 def apply_factor_kernel(
     out, v, kept, norms, lengths,
     parts, channels, members, pixels, width, groups,
@@ -57,7 +79,7 @@ def apply_factor_kernel(
 ):  # fmt: skip
     """``out = v / lengths`` times the factor of kept, which is read once for all parts of v, a hop apart.
 
-    The factor is ``(|kept| / lengths / n + delta) ** exponent``, or FROM_OUTPUT ``sqrt(|kept| / n)``.
+    The factor is ``(|kept| / lengths / n + delta) ** exponent``, or FROM_OUTPUT that of which kept is the result.
     """
     tiles = tl.cdiv(pixels, BLOCK_P)
     sample = (tl.program_id(0) // tiles).to(tl.int64)
@@ -74,7 +96,8 @@ def apply_factor_kernel(
     magnitude = tl.abs(tl.load(kept_at, mask=inside, other=0.0).to(tl.float32))
     gain = _gain(lengths, c, channels, UNIT)
     if FROM_OUTPUT:
-        factor = tl.sqrt(magnitude * _inverse(norm)) * gain
+        factor, _ = _aligned(magnitude * _inverse(norm), exponent, delta, POWER)
+        factor *= gain
     else:
         factor = _power(magnitude * gain * _inverse(norm) + delta, exponent, POWER) * gain
     v_at = v + sample * v_n + _place(p, width, v_h, v_w, FLAT)[:, None] + wide_c * v_c
@@ -92,7 +115,7 @@ def scale_backward_kernel(
     members, pixels, width, groups,
     out_n, out_c, out_h, out_w, grad_n, grad_c, grad_h, grad_w, kept_n, kept_c, kept_h, kept_w,
     exponent, delta,
-    POWER: tl.constexpr, FROM_OUTPUT: tl.constexpr, UNIT: tl.constexpr, FLAT: tl.constexpr,
+    POWER: tl.constexpr, UNIT: tl.constexpr, FLAT: tl.constexpr,
     BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
     """The gradient of w·x, and per pixel and group the coefficient of that through the norm (mathematics §2)."""
@@ -111,21 +134,13 @@ def scale_backward_kernel(
         unit = group * members + member
         c = unit.to(tl.int64)[None, :]
         inside = (p < pixels)[:, None] & (member < members)[None, :]
-        response = tl.load(kept_at[:, None] + c * kept_c, mask=inside, other=0.0).to(tl.float32)
+        output = tl.load(kept_at[:, None] + c * kept_c, mask=inside, other=0.0).to(tl.float32)
         upstream = tl.load(grad_at[:, None] + c * grad_c, mask=inside, other=0.0).to(tl.float32)
         gain = _gain(lengths, unit, (group + 1) * members, UNIT)
-        if FROM_OUTPUT:
-            slope = 2.0 * upstream * tl.sqrt(tl.abs(response) * inverse[:, None])
-            share = upstream * response
-        else:
-            response *= gain
-            u = tl.abs(response) * inverse[:, None]
-            scaled = upstream * _power(u + delta, exponent, POWER)
-            through = scaled * tl.where(u == 0.0, 0.0, u / (u + delta))
-            slope = scaled + exponent * through
-            share = through * response
+        s, ratio = _aligned(tl.abs(output) * inverse[:, None], exponent, delta, POWER)
+        slope = upstream * s * (1.0 + exponent * ratio)
         tl.store(out_at[:, None] + c * out_c, (slope * gain).to(grad_y.dtype.element_ty), mask=inside)
-        total += tl.sum(share, axis=1)
+        total += tl.sum(upstream * output * ratio, axis=1)
     tl.store(coefficients + at, -exponent * total * inverse * inverse, mask=p < pixels)
 
 

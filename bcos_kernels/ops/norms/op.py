@@ -18,6 +18,7 @@ from bcos_kernels import dispatch
 from bcos_kernels.mode import is_explaining, primal, slices
 from bcos_kernels.ops.epilogue.layout import accumulator
 from bcos_kernels.ops.norms import reference
+from bcos_kernels.ops.norms.checks import check_constant, check_floating, check_shares
 from bcos_kernels.ops.norms.views import Over, as_image, from_image
 from bcos_kernels.ops.wanted import wanted
 
@@ -41,24 +42,37 @@ class Norm(NamedTuple):
         return image.shape[1] if self.over == "batch" else self.groups
 
 
-def normalise(x: Tensor, weight: Tensor | None, norm: Norm) -> tuple[Tensor, Tensor, Tensor]:
+def normalise(
+    x: Tensor, weight: Tensor | None, norm: Norm, extras: bool
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Return ``out`` like x, and ``mean`` and ``rstd`` of the primal, which carry no gradient.
 
-    x: floating, of the shape that ``norm.over`` names; weight: ``[C]``, of any floating dtype. Under explanation mode
-    rstd is a constant; in a stacked batch it is that of the first part, and each part has a mean of its own.
+    x: floating, of the shape that ``norm.over`` names; weight: ``[C]``, of any floating dtype. Without ``extras`` only
+    the output is sure to be there. Under explanation mode rstd is a constant; in a stacked batch it is that of the
+    first part, and each part has a mean of its own.
     """
-    _check(x)
+    check_floating(x)
+    channels = x.shape[-1 if norm.over == "last" else 1]
+    check_constant("weight", weight, channels)
+    check_shares(channels, norm.groups)
+    parts = slices()
+    if parts == 1:
+        return _normalise(x, weight, norm, extras)
     first = primal(x)
-    if dispatch.traces():
-        out, mean, rstd = compose(first, weight, norm, is_explaining())
-        mean, rstd = mean.detach(), rstd.detach()
-    elif _is_plain(first, weight):
-        out, mean, rstd = _run(first, weight, norm)
-    else:
-        out, mean, rstd = NormOp.apply(first, weight, norm, is_explaining())  # type: ignore[no-untyped-call]
-    if slices() > 1:
-        out = torch.cat([out, push(x[len(first) :], weight, norm, rstd, slices() - 1)])
-    return out, mean, rstd
+    out, mean, rstd = _normalise(first, weight, norm, True)
+    assert rstd is not None
+    return torch.cat([out, push(x[len(first) :], weight, norm, rstd, parts - 1)]), mean, rstd
+
+
+def track(
+    running_mean: Tensor | None, running_power: Tensor, mean: Tensor, rstd: Tensor,
+    eps: float, share: float, gain: float,
+) -> None:  # fmt: skip
+    """Move running statistics to those of a batch, as :func:`bcos_kernels.ops.norms.reference.track`."""
+    kept = [t for t in (running_power, running_mean) if t is not None]
+    plain = not dispatch.traces() and all(t.dtype is rstd.dtype and t.is_contiguous() for t in kept)
+    backend = dispatch.norms(rstd, *kept) if plain else reference
+    backend.track(running_mean, running_power, mean, rstd, eps, share, gain)
 
 
 def affine_map(x: Tensor, weight: Tensor | None, mean: Tensor | None, power: Tensor, eps: float) -> Tensor:
@@ -66,7 +80,9 @@ def affine_map(x: Tensor, weight: Tensor | None, mean: Tensor | None, power: Ten
 
     x: ``[N, C, *]``, floating. In a stacked batch the mean, which is a bias, belongs to the first part alone.
     """
-    _check(x)
+    check_floating(x)
+    for name, constant in (("weight", weight), ("mean", mean), ("power", power)):
+        check_constant(name, constant, x.shape[1])
     first, rstd = primal(x), (power.to(accumulator(x)) + eps).rsqrt()
     mean = None if mean is None else mean.to(rstd.dtype)
     if dispatch.traces():
@@ -82,17 +98,18 @@ def affine_map(x: Tensor, weight: Tensor | None, mean: Tensor | None, power: Ten
 
 
 class NormOp(torch.autograd.Function):
-    """``out, mean, rstd`` of x and weight; the statistics are not differentiable."""
+    """``out`` of x and weight, or with ``extras`` ``out, mean, rstd``; the statistics are not differentiable."""
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor | None, norm: Norm, held: bool
-    ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-        out, mean, rstd = _run(x, weight, norm)
-        ctx.norm, ctx.held = norm, held
-        ctx.save_for_backward(x, weight, mean, rstd)
+    def forward(ctx: Any, x: Tensor, weight: Tensor | None, norm: Norm, held: bool, extras: bool) -> Any:
+        out, mean, rstd = _run(x, weight, norm, True)
+        ctx.norm, ctx.held, ctx.extras = norm, held, extras
+        kept = x, weight, mean if norm.about_mean else None, rstd
+        ctx.save_for_backward(*kept)
         if forward_ad._current_level >= 0:
-            ctx.save_for_forward(x, weight, mean, rstd)
+            ctx.save_for_forward(*kept)
+        if not extras:
+            return out
         ctx.mark_non_differentiable(mean, rstd)
         return out, mean, rstd
 
@@ -102,35 +119,36 @@ class NormOp(torch.autograd.Function):
         norm: Norm = ctx.norm
         if torch.is_grad_enabled():
             needed = ctx.needs_input_grad[:2]
-            return *_again(lambda x, w: compose(x, w, norm, ctx.held)[0], (x, weight), needed, grad), None, None
+            return *_again(lambda x, w: compose(x, w, norm, ctx.held)[0], (x, weight), needed, grad), None, None, None
         needed = wanted(ctx)
         backend = dispatch.norms(grad, x)
         dx, dw = backend.backward(
-            as_image(grad, norm.over), as_image(x, norm.over), _wide(weight, x), mean if norm.about_mean else None,
-            rstd, norm.centred, norm.about_mean, ctx.held, *needed,
+            as_image(grad, norm.over), as_image(x, norm.over), _wide(weight, x), mean, rstd,
+            norm.centred, norm.about_mean, ctx.held, *needed,
         )  # fmt: skip
         return (
             from_image(dx, x, norm.over) if needed[0] else None,
             dw.to(weight.dtype) if needed[1] else None,
             None,
             None,
+            None,
         )
 
     @staticmethod
-    def jvp(ctx: Any, x_t: Tensor | None, weight_t: Tensor | None, *unused: Any) -> tuple[Tensor, None, None]:
+    def jvp(ctx: Any, x_t: Tensor | None, weight_t: Tensor | None, *unused: Any) -> Any:
         x, weight, mean, rstd = ctx.saved_tensors
         norm: Norm = ctx.norm
         image, parts = as_image(x, norm.over), []
         if x_t is not None and ctx.held:
             parts.append(push(x_t, weight, norm, rstd, 1))
         elif x_t is not None:
-            about = mean if norm.about_mean else None
-            moved = reference.jvp(as_image(x_t, norm.over), image, _wide(weight, x), about, rstd, norm.centred)
+            moved = reference.jvp(as_image(x_t, norm.over), image, _wide(weight, x), mean, rstd, norm.centred)
             parts.append(from_image(moved, x, norm.over))
         if weight_t is not None:
             moved = reference.apply(image, _wide(weight_t, x), mean if norm.centred else None, rstd)
             parts.append(from_image(moved, x, norm.over))
-        return _sum(parts, x), None, None
+        out_t = _sum(parts, x)
+        return (out_t, None, None) if ctx.extras else out_t
 
 
 class AffineOp(torch.autograd.Function):
@@ -206,23 +224,34 @@ def push(v: Tensor, weight: Tensor | None, norm: Norm, rstd: Tensor, parts: int)
     return from_image(backend.apply(image, wide, mean, every), v, norm.over)
 
 
-def _run(x: Tensor, weight: Tensor | None, norm: Norm) -> tuple[Tensor, Tensor, Tensor]:
-    """``out, mean, rstd`` by the backend that runs for x."""
-    image, wide = as_image(x, norm.over), _wide(weight, x)
-    out, mean, rstd = _backend(x, wide).forward(
-        image, wide, norm.groups_of(image), norm.eps, norm.centred, norm.about_mean, norm.per_pixel
-    )
+def _normalise(
+    x: Tensor, weight: Tensor | None, norm: Norm, extras: bool
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    if dispatch.traces():
+        out, mean, rstd = compose(x, weight, norm, is_explaining())
+        return out, mean.detach(), rstd.detach()
+    if _is_plain(x, weight):
+        return _run(x, weight, norm, extras)
+    found = NormOp.apply(x, weight, norm, is_explaining(), extras)  # type: ignore[no-untyped-call]
+    return found if extras else (found, None, None)
+
+
+def _run(x: Tensor, weight: Tensor | None, norm: Norm, extras: bool) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """``out``, and with ``extras`` ``mean`` and ``rstd``, by the backend that runs for x."""
+    image, wide, mean, rstd = as_image(x, norm.over), _wide(weight, x), None, None
+    backend = dispatch.norms(x) if wide is None else dispatch.norms(x, wide)
+    options = norm.groups_of(image), norm.eps, norm.centred, norm.about_mean, norm.per_pixel
+    if extras:
+        out, mean, rstd = backend.forward(image, wide, *options)
+    else:
+        out = backend.output(image, wide, *options)
     return from_image(out, x, norm.over), mean, rstd
 
 
 def _run_affine(x: Tensor, weight: Tensor | None, mean: Tensor | None, rstd: Tensor) -> Tensor:
-    wide, about = _wide(weight, x), None if mean is None else mean[None]
-    return from_image(_backend(x, wide).apply(as_image(x, "batch"), wide, about, rstd[None]), x, "batch")
-
-
-def _check(x: Tensor) -> None:
-    if not x.is_floating_point():
-        raise ValueError(f"x must be a real floating tensor, got {x.dtype}")
+    wide, about = _wide(weight, x), None if mean is None else mean[None].contiguous()
+    backend = _backend(x, wide, mean, rstd)
+    return from_image(backend.apply(as_image(x, "batch"), wide, about, rstd[None]), x, "batch")
 
 
 def _is_plain(*tensors: Tensor | None) -> bool:
@@ -232,13 +261,16 @@ def _is_plain(*tensors: Tensor | None) -> bool:
     return not torch.is_grad_enabled() or not any(t is not None and t.requires_grad for t in tensors)
 
 
-def _backend(x: Tensor, wide: Tensor | None) -> ModuleType:
-    return dispatch.norms(x) if wide is None else dispatch.norms(x, wide)
+def _backend(*tensors: Tensor | None) -> ModuleType:
+    return dispatch.norms(*[t for t in tensors if t is not None])
 
 
 def _wide(weight: Tensor | None, x: Tensor) -> Tensor | None:
-    """The weight in the accumulation type."""
-    return None if weight is None else weight.to(accumulator(x))
+    """The weight in the accumulation type, contiguous."""
+    if weight is None:
+        return None
+    sums = accumulator(x)
+    return (weight if weight.dtype is sums else weight.to(sums)).contiguous()
 
 
 def _sum(parts: list[Tensor], like: Tensor) -> Tensor:

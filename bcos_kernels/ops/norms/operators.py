@@ -1,4 +1,7 @@
-"""``torch.ops.bcos_kernels.normalise`` and ``normalise_backward``, its gradient."""
+"""``torch.ops.bcos_kernels.normalise`` and ``normalise_backward``, its gradient.
+
+Arguments are checked here, with ValueError; each call runs on the backend that ``dispatch`` picks.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ def _normalise_backward(
     grad: Tensor, x: Tensor, weight: Tensor | None, mean: Tensor | None, rstd: Tensor,
     centred: bool, about_mean: bool, held: bool, need_dx: bool, need_dw: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    weight, mean, rstd, _ = check_backward(grad, x, weight, mean, rstd, centred, about_mean)
+    weight, mean, rstd = check_backward(grad, x, weight, mean, rstd, centred, about_mean)
     backend = dispatch.norms(grad, x, rstd)
     dx, dw = backend.backward(grad, x, weight, mean, rstd, centred, about_mean, held, need_dx, need_dw)
     return _like(dx, x) if need_dx else x.new_empty(0), dw

@@ -25,6 +25,13 @@ def forward(
     return apply(x, weight, mean if centred else None, rstd), mean, rstd
 
 
+def output(
+    x: Tensor, weight: Tensor | None, groups: int, eps: float, centred: bool, about_mean: bool, per_pixel: bool
+) -> Tensor:
+    """``out`` alone."""
+    return forward(x, weight, groups, eps, centred, about_mean, per_pixel)[0]
+
+
 def statistics(x: Tensor, groups: int, eps: float, about_mean: bool, per_pixel: bool) -> tuple[Tensor, Tensor]:
     """``mean`` and ``rstd`` of x; differentiable."""
     wide = by_group(widen(x), groups)  # [N, g, C / g, H, W]
@@ -68,6 +75,20 @@ def backward(
         flat = h - h.mean(axes, keepdim=True) if centred else h
         dx = (flat * r if held else flat * r - slope * (offset if about_mean else wide)).reshape(x.shape).to(x.dtype)
     return dx, dw
+
+
+def track(
+    running_mean: Tensor | None, running_power: Tensor, mean: Tensor, rstd: Tensor,
+    eps: float, share: float, gain: float,
+) -> None:  # fmt: skip
+    """Move running statistics ``[C]``, in place, by a share of the way to those of a batch ``[1, C]``.
+
+    running_power averages ``gain`` times the power that rstd was made of; running_mean is None where none is kept.
+    """
+    power = (rstd[0].square().reciprocal() - eps).clamp(min=0) * gain
+    running_power.lerp_(power.to(running_power.dtype), share)
+    if running_mean is not None:
+        running_mean.lerp_(mean[0].to(running_mean.dtype), share)
 
 
 def jvp(

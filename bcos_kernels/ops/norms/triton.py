@@ -1,6 +1,6 @@
 """Bias-free normalisation by Triton kernels: same functions and signatures as ``reference.py``.
 
-Every strided layout is read in place; statistics and sums are fp32.
+Every strided layout is read in place; statistics and sums are fp32. Nothing is checked here, as in ``cpu.py``.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from bcos_kernels.ops.epilogue.layout import image_strides
-from bcos_kernels.ops.epilogue.triton import TILE, blocks, ceil, flat, on, power_of_2, supports
-from bcos_kernels.ops.norms.checks import check_backward, check_forward, check_given
+from bcos_kernels.ops.epilogue.triton import TILE, blocks, ceil, flat, on, power_of_2
+from bcos_kernels.ops.norms.reference import track as track
 
 PROGRAMS = 1024
 """Programs that keep a device busy: fewer where the tensor is small, and each then does more."""
@@ -25,7 +25,6 @@ def forward(
     x: Tensor, weight: Tensor | None, groups: int, eps: float, centred: bool, about_mean: bool, per_pixel: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return ``out`` like x, ``mean`` and ``rstd``, as :func:`bcos_kernels.ops.norms.reference.forward`."""
-    weight = check_forward(x, weight, groups, per_pixel)
     if per_pixel:
         out = torch.empty_like(x)
         return out, *_rows(x, out, weight, eps, centred, about_mean)
@@ -33,16 +32,21 @@ def forward(
     return apply(x, weight, mean if centred else None, rstd), mean, rstd
 
 
+def output(
+    x: Tensor, weight: Tensor | None, groups: int, eps: float, centred: bool, about_mean: bool, per_pixel: bool
+) -> Tensor:
+    """Return ``out`` alone."""
+    return forward(x, weight, groups, eps, centred, about_mean, per_pixel)[0]
+
+
 def statistics(x: Tensor, groups: int, eps: float, about_mean: bool, per_pixel: bool) -> tuple[Tensor, Tensor]:
     """Return ``mean`` and ``rstd`` of x, as :func:`bcos_kernels.ops.norms.reference.statistics`."""
-    check_forward(x, None, groups, per_pixel)
     return _rows(x, None, None, eps, False, about_mean) if per_pixel else _group_statistics(x, groups, eps, about_mean)
 
 
 def apply(x: Tensor, weight: Tensor | None, mean: Tensor | None, rstd: Tensor) -> Tensor:
     """Return ``weight * (x - mean) * rstd`` like x, of given statistics."""
-    weight, mean, rstd, groups = check_given(x, weight, mean, rstd)
-    out, kernels = torch.empty_like(x), _kernels(x, rstd)
+    out, groups, kernels = torch.empty_like(x), rstd.shape[1], _kernels()
     if x.numel() == 0:
         return out
     samples, channels, height, width = x.shape
@@ -62,7 +66,6 @@ def backward(
     centred: bool, about_mean: bool, held: bool, need_dx: bool, need_dw: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Return the gradients of x and of the weight, as :func:`bcos_kernels.ops.norms.reference.backward`."""
-    weight, mean, rstd, groups = check_backward(grad, x, weight, mean, rstd, centred, about_mean)
     if held and not centred and not need_dw:  # x plays no part
         return (apply(grad, weight, None, rstd) if need_dx else grad.new_empty(0)), rstd.new_empty(0)
     dx = torch.empty_like(x) if need_dx else x.new_empty(0)
@@ -70,14 +73,14 @@ def backward(
         return dx, rstd.new_zeros(x.shape[1] if need_dw else 0)
     options = {"CENTRED": centred, "ABOUT_MEAN": about_mean, "HELD": held, "WEIGHT": weight is not None}
     differentiate = _rows_backward if rstd.ndim == 4 else _groups_backward
-    return dx, differentiate(dx, grad, x, mean, rstd, weight, groups, options, need_dx, need_dw)
+    return dx, differentiate(dx, grad, x, mean, rstd, weight, rstd.shape[1], options, need_dx, need_dw)
 
 
 def _rows(
     x: Tensor, out: Tensor | None, weight: Tensor | None, eps: float, centred: bool, about_mean: bool
 ) -> tuple[Tensor, Tensor]:
     samples, channels, height, width = x.shape
-    rstd, kernels = x.new_empty((samples, 1, height, width), dtype=torch.float32), _row_kernels(x)
+    rstd, kernels = x.new_empty((samples, 1, height, width), dtype=torch.float32), _row_kernels()
     mean = torch.empty_like(rstd) if about_mean else rstd.new_empty(0)
     if x.numel() == 0:
         return mean.fill_(torch.nan), rstd.fill_(torch.nan)
@@ -95,7 +98,7 @@ def _rows(
 
 def _group_statistics(x: Tensor, groups: int, eps: float, about_mean: bool) -> tuple[Tensor, Tensor]:
     samples, channels, height, width = x.shape
-    rstd, kernels = x.new_empty((samples, groups), dtype=torch.float32), _kernels(x)
+    rstd, kernels = x.new_empty((samples, groups), dtype=torch.float32), _kernels()
     mean = torch.empty_like(rstd) if about_mean else rstd.new_empty(0)
     if x.numel() == 0:
         return mean.fill_(torch.nan), rstd.fill_(torch.nan)
@@ -122,7 +125,7 @@ def _rows_backward(
     options: dict[str, Any], need_dx: bool, need_dw: bool,
 ) -> Tensor:  # fmt: skip
     samples, channels, height, width = x.shape
-    target, kernels = dx if need_dx else x, _row_kernels(grad, x, rstd)
+    target, kernels = dx if need_dx else x, _row_kernels()
     places = [image_strides(t) for t in (target, grad, x)]
     block_p, block_c = row_blocks(height * width, channels, places, TILE // 2)
     tiles = samples * ceil(height * width, block_p)
@@ -142,7 +145,7 @@ def _groups_backward(
     options: dict[str, Any], need_dx: bool, need_dw: bool,
 ) -> Tensor:  # fmt: skip
     samples, channels, height, width = x.shape
-    pixels, members, kernels = height * width, channels // groups, _kernels(grad, x, rstd)
+    pixels, members, kernels = height * width, channels // groups, _kernels()
     places = [image_strides(t) for t in (grad, x)]
     block_p, block_c = blocks(pixels, channels, places, TILE // 2)
     splits, span = split(pixels, samples * ceil(channels, block_c), block_p)
@@ -188,17 +191,13 @@ def split(pixels: int, programs: int, block: int) -> tuple[int, int]:
     return ceil(pixels, span), span
 
 
-def _kernels(*tensors: Tensor) -> ModuleType:
-    if reason := supports(*tensors):
-        raise ValueError(reason)
+def _kernels() -> ModuleType:
     from bcos_kernels.ops.norms import triton_kernels
 
     return triton_kernels
 
 
-def _row_kernels(*tensors: Tensor) -> ModuleType:
-    if reason := supports(*tensors):
-        raise ValueError(reason)
+def _row_kernels() -> ModuleType:
     from bcos_kernels.ops.norms import triton_row_kernels
 
     return triton_row_kernels

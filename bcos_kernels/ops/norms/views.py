@@ -14,15 +14,16 @@ from typing import Literal
 from torch import Tensor
 
 Over = Literal["group", "position", "last", "batch"]
-_CHANNELS_FIRST = {3: (0, 2, 1), 4: (0, 3, 1, 2)}
 
 
 def as_image(x: Tensor, over: Over, parts: int = 1) -> Tensor:
     """x as an image."""
     if over == "last":
-        if x.ndim in _CHANNELS_FIRST:
-            return as_image(x.permute(_CHANNELS_FIRST[x.ndim]), "position")
-        return as_image(x.reshape(-1, x.shape[-1]), "position")
+        if x.ndim == 3:
+            x = x.unsqueeze(1)
+        elif x.ndim != 4:
+            x = x.reshape(-1, 1, 1, x.shape[-1])
+        return x.permute(0, 3, 1, 2)
     if over == "batch":
         n, c = x.shape[:2]
         return x.reshape(parts, n // parts, c, -1 if x.numel() else x.shape[2:].numel()).transpose(1, 2)
@@ -37,6 +38,7 @@ def from_image(image: Tensor, like: Tensor, over: Over) -> Tensor:
     """The inverse of :func:`as_image` for an x like this one."""
     if over == "batch":
         return image.transpose(1, 2).reshape(like.shape)
-    if over == "last" and like.ndim in _CHANNELS_FIRST:
-        return image[:, :, 0].transpose(1, 2) if like.ndim == 3 else image.permute(0, 2, 3, 1)
+    if over == "last":
+        image = image.permute(0, 2, 3, 1)
+        return image.squeeze(1) if like.ndim == 3 else image if like.ndim == 4 else image.reshape(like.shape)
     return image if image.shape == like.shape else image.reshape(like.shape)
