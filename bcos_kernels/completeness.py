@@ -100,11 +100,11 @@ def completeness(
         for bias, constant in means.values():
             tangents[bias] = tangents[bias] + constant
         # One pass an input, so that the total is a sum of what each of them gives, rounding included.
-        constants = _Constants(model)
-        with collecting(constants.notice):
+        declared = _Constants(model)
+        with collecting(declared.notice):
             passes = [along(call, {name: x}) for name, x in call.inputs.items()]
-        if tangents or constants.found:
-            with collecting(constants.move):
+        if tangents or declared.found:
+            with collecting(declared.move):
                 passes.append(along(call, {}, tangents))
         output = passes[0][0]
         total = torch.stack([given for _, given in passes]).sum(0)
@@ -116,8 +116,8 @@ def _budget(
     call: Call, cotangent: Cotangent | None, target: Target | None, means: dict[str, tuple[str, Tensor]]
 ) -> tuple[float, dict[str, float]]:
     """Return ``<g, output>`` and ``<x, W^T g>`` for every input and bias."""
-    constants = _Constants(call.model)
-    with torch.enable_grad(), stacked(1), collecting(constants.follow):
+    declared = _Constants(call.model)
+    with torch.enable_grad(), stacked(1), collecting(declared.follow):
         leaves = {name: x.detach().requires_grad_() for name, x in call.inputs.items()}
         biases = {name: b.detach().requires_grad_() for name, b in call.parameters.items()}
         output = Call(call.model, leaves, call.positional, call.constants, biases).run()
@@ -125,16 +125,16 @@ def _budget(
         if several:
             raise ValueError("completeness explains one cotangent or target, got several")
         if output.requires_grad:
-            wanted = [*leaves.values(), *biases.values(), *(value for _, value in constants.found)]
+            wanted = [*leaves.values(), *biases.values(), *(value for _, value in declared.found)]
             gradients = torch.autograd.grad(output, wanted, directions[0], materialize_grads=True)
         else:
-            constants.found.clear()
+            declared.found.clear()
             gradients = tuple(torch.zeros_like(x) for x in (*leaves.values(), *biases.values()))
     slopes = dict(zip(biases, gradients[len(leaves) :], strict=False))
     mass = {name: _inner(x, g) for (name, x), g in zip(leaves.items(), gradients, strict=False)}
     mass |= {name: _inner(b, slopes[name]) for name, b in biases.items()}
     mass |= {name: _inner(constant, slopes[bias]) for name, (bias, constant) in means.items()}
-    for (name, value), g in zip(constants.found, gradients[len(leaves) + len(biases) :], strict=True):
+    for (name, value), g in zip(declared.found, gradients[len(leaves) + len(biases) :], strict=True):
         mass[name] = mass.get(name, 0.0) + _inner(value, g)
     return _inner(output, directions[0]), mass
 
@@ -194,6 +194,8 @@ def _running_means(model: Model) -> dict[str, tuple[str, Tensor]]:
     for name, module in _modules(model):
         prefix = f"{name}." if name else ""
         if not isinstance(module, _BatchNorm) or module.training or module.weight is None:
+            continue
+        if isinstance(module, BatchNorm2d) and not module.centred:
             continue
         if module.running_mean is not None and module.running_var is not None:
             scale = module.weight / (module.running_var + module.eps).sqrt()

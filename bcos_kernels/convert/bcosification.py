@@ -33,9 +33,9 @@ def bcosify(
 ) -> Report:
     """Turn a model into a B-cos one, in place, and say what became of every module.
 
-    Linear layers and convolutions become B-cos layers with exponent ``b`` and a weight ``convention``; the rest is held:
-    norms, activations, attention. Modules keep their identity, parameters, names, hooks and ``state_dict``; only their
-    class changes. With ``b=1``, convention B or C and everything else left as it is, outputs stay the same.
+    Linear layers and convolutions become B-cos layers with exponent ``b`` and a weight ``convention``; the rest is
+    held: norms, activations, attention. Modules keep their identity, parameters, names, hooks and ``state_dict``; only
+    their class changes. With ``b=1``, convention B or C and everything else left as it is, outputs stay the same.
 
     b: a number; or a mapping of name patterns to numbers, of which the first that matches counts; or a function of a
     layer's name and depth, from 0 to 1. biases: "keep" them, named in the budget of ``completeness``, or "remove" them
@@ -46,7 +46,8 @@ def bcosify(
     Plans first: either all is converted or, with a ValueError that gives the reasons, nothing. What is converted
     already stays as it is. Source: Arya et al. 2024, "B-cosification".
     """
-    options = Options(b, convention, biases, max_pool, stem, _patterns(include), _patterns(exclude), _patterns(constants))
+    patterns = _patterns(include), _patterns(exclude), _patterns(constants)
+    options = Options(b, convention, biases, max_pool, stem, *patterns)
     found = plan(module, options)
     if found.refused and not dry_run:
         reasons = "; ".join(f"{name or 'the model'}: {reason}" for name, reason in found.refused.items())

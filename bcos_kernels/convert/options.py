@@ -92,7 +92,8 @@ def find_stem(stem: Stem, modules: Mapping[str, nn.Module]) -> str:
     ]
     if stem.name is not None:
         if stem.name not in found:
-            raise ValueError(f"{stem.name!r} is no convolution of three channels; those are: {', '.join(found) or 'none'}")
+            others = ", ".join(found) or "none"
+            raise ValueError(f"{stem.name!r} is no convolution of three channels; those are: {others}")
         return stem.name
     if len(found) != 1:
         raise ValueError(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
-from torch import fx, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.lazy import LazyModuleMixin
@@ -229,9 +229,10 @@ def _is_linear(module: nn.Module) -> bool:
 
 def _refusal(module: nn.Module) -> str | None:
     """Why a model with this module in it cannot be converted, or None."""
-    if isinstance(module, torch._dynamo.OptimizedModule) or module._compiled_call_impl is not None:
+    kinds = families.lineage(module)  # by name: importing these takes seconds
+    if "torch._dynamo.eval_frame.OptimizedModule" in kinds or module._compiled_call_impl is not None:
         return "compiled: convert the model first, then compile it"
-    if isinstance(module, torch.jit.ScriptModule | fx.GraphModule):
+    if isinstance(module, torch.jit.ScriptModule) or "torch.fx.graph_module.GraphModule" in kinds:
         return "traced or scripted: convert the model that it was made of"
     if isinstance(module, LazyModuleMixin) and module.has_uninitialized_params():
         return "lazy: run the model once first"

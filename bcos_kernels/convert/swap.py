@@ -30,6 +30,14 @@ class Converted:
         return _blank, (type(self).rule, type(self).original), state
 
 
+class Reshaped:
+    """A rule under which parameters get another shape."""
+
+    def restore(self, before: dict[str, Any]) -> None:
+        """Give the remembered parameters the values that the present ones have come to."""
+        raise NotImplementedError
+
+
 @functools.cache
 def mixed(rule: type, original: type[nn.Module]) -> type[nn.Module]:
     """The class of a module of class ``original`` under a rule; it keeps the name, which configurations store."""
@@ -58,11 +66,11 @@ def restore(module: nn.Module) -> None:
     """Undo :func:`swap`: the class, and the attributes as they were; parameters come back as the same objects."""
     assert isinstance(module, Converted)
     weight = next(module.parameters(recurse=False), None)
-    undo = getattr(module, "undo", None)
-    if undo is not None:
-        undo()
+    before = module.__dict__.pop(_BEFORE)
+    if isinstance(module, Reshaped):
+        module.restore(before)
     module.__class__ = type(module).original  # type: ignore[assignment]
-    for name, value in module.__dict__.pop(_BEFORE).items():
+    for name, value in before.items():
         if isinstance(value, str) and value == _MISSING:
             delattr(module, name)
             continue

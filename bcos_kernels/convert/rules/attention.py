@@ -86,14 +86,16 @@ class MultiheadAttention:
     def _mask(self, attn_mask: Tensor | None, padding: Tensor | None, q: Tensor, k: Tensor) -> Tensor | None:
         """What is added to logits ``[N, heads, L, S]``; tokens that were added at the end are seen by all."""
         found = None
-        for mask, shape in ((attn_mask, (-1, self.num_heads)), (padding, (-1, 1))):
+        for mask in (attn_mask, padding):
             if mask is None:
                 continue
-            added = torch.zeros_like(mask, dtype=q.dtype).masked_fill(mask, -torch.inf) if mask.dtype == torch.bool else mask
+            added = mask
+            if mask.dtype == torch.bool:
+                added = torch.zeros_like(mask, dtype=q.dtype).masked_fill(mask, -torch.inf)
             if mask is padding:
                 added = added[:, None, None]
             elif mask.ndim == 3:
-                added = added.unflatten(0, shape)
+                added = added.unflatten(0, (-1, self.num_heads))
             else:
                 added = added[None, None]
             found = added.to(q.dtype) if found is None else found + added

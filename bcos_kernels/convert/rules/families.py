@@ -56,8 +56,9 @@ def constant_children(module: nn.Module) -> dict[str, int]:
     """Children whose output is a constant, and how many of its channels multiply rather than add."""
     if _RESIDUAL_WITH_TIME not in lineage(module) or getattr(module, "time_emb_proj", None) is None:
         return {}
+    projection = module.get_submodule("time_emb_proj")
     scales = getattr(module, "time_embedding_norm", "default") == "scale_shift"
-    return {"time_emb_proj": module.time_emb_proj.out_features // 2 if scales else 0}  # type: ignore[union-attr,operator]
+    return {"time_emb_proj": int(projection.out_features) // 2 if scales else 0}
 
 
 def unsupported(module: nn.Module) -> str | None:

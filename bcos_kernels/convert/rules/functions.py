@@ -24,8 +24,8 @@ from bcos_kernels.ops.norms.op import Norm
 
 _GATES: set[Callable[..., Any]] = {
     F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_, F.relu6, F.leaky_relu, F.leaky_relu_, F.prelu,
-    torch.prelu, F.elu, F.elu_, F.celu, F.selu, F.gelu, F.silu, F.mish, F.hardswish, F.tanh, torch.tanh, Tensor.tanh,
-    F.softsign,
+    torch.prelu, F.elu, F.elu_, F.celu, F.selu, F.gelu, F.silu, F.mish, F.hardswish, F.hardtanh, F.tanh, torch.tanh,
+    Tensor.tanh, F.softsign,
 }  # fmt: skip
 _FACTORS: set[Callable[..., Any]] = {
     F.softmax, torch.softmax, Tensor.softmax, F.sigmoid, torch.sigmoid, Tensor.sigmoid, F.hardsigmoid,
@@ -76,6 +76,15 @@ def paused() -> Iterator[None]:
         return
     with _holding("none"):
         yield
+
+
+class Rule:
+    """A rule around the forward of the class that the module had, which it runs on torch's functions as they are."""
+
+    def original_forward(self, x: Tensor) -> Tensor:
+        """``super().forward`` of the rule, which is that of the original class."""
+        with paused():
+            return super().forward(x)  # type: ignore[misc,no-any-return]
 
 
 class OwnForward:

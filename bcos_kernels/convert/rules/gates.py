@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from bcos_kernels.convert.rules import held
-from bcos_kernels.convert.rules.functions import paused
+from bcos_kernels.convert.rules.functions import Rule
 
 ACTIVATIONS: tuple[type[nn.Module], ...] = (
     nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish,
@@ -19,29 +19,21 @@ FACTORS: tuple[type[nn.Module], ...] = (nn.Sigmoid, nn.Hardsigmoid, nn.Softmax, 
 """Functions that are no multiple of their input; where they are used they weigh something else."""
 
 
-class _Original:
-    """Calls the forward of the class that the module had."""
-
-    def original_forward(self, x: Tensor) -> Tensor:
-        with paused():
-            return super().forward(x)  # type: ignore[misc,no-any-return]
-
-
-class Gate(_Original):
+class Gate(Rule):
     """``x * held(f(x) / x)``; an activation with f(0) = 0."""
 
     def forward(self, input: Tensor) -> Tensor:
         return held.gate(self.original_forward, input)
 
 
-class Factor(_Original):
+class Factor(Rule):
     """The output is a constant under explanation mode; whatever it multiplies carries the signal."""
 
     def forward(self, input: Tensor) -> Tensor:
         return held.factor(self.original_forward, input)
 
 
-class GLU(_Original):
+class GLU(Rule):
     """``value * held(sigmoid(gate))`` of the halves of the input."""
 
     dim: int

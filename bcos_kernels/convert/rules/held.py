@@ -77,7 +77,7 @@ def norm(function: Function, x: Tensor, weight: Tensor | None, bias: Tensor | No
         return function(x)
     with torch.no_grad():
         value = function(x.detach()) if slices() == 1 else x
-    linear = normalise(x, weight, rule)[0]
+    linear = normalise(x, weight, rule, extras=False)[0]
     if bias is not None:
         linear = linear + (bias if rule.over == "last" else bias.view(-1, *[1] * (x.ndim - 2))).to(linear.dtype)
     return carry(value, linear.to(value.dtype))

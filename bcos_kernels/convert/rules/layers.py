@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from bcos_kernels.constants import constant
+from bcos_kernels.convert.swap import Reshaped
 from bcos_kernels.mode import hold
 from bcos_kernels.modules.conv import BcosConv1d, BcosConv2d
 from bcos_kernels.modules.linear import BcosLinear
@@ -34,7 +37,8 @@ class _WithBias:
     def extra_repr(self) -> str:
         """What torch prints, and the B-cos options."""
         # The B-cos layer's own extra_repr stands between this class and torch's.
-        return f"{self.original.extra_repr(self)}, B={self.b}, convention={self.convention}"  # type: ignore[attr-defined]
+        torchs: str = self.original.extra_repr(self)  # type: ignore[attr-defined]
+        return f"{torchs}, B={self.b}, convention={self.convention}"
 
 
 class Linear(_WithBias, BcosLinear):
@@ -55,7 +59,7 @@ class Conv2d(_WithBias, BcosConv2d):
     after_channels = 2
 
 
-class Stem(Conv2d):
+class Stem(Reshaped, Conv2d):
     """A first convolution that reads six channels ``[r, g, b, 1-r, 1-g, 1-b]``, and normalises them itself.
 
     With the mean μ and the deviation σ of the three-channel model, ``(x - μ) / σ = z`` and
@@ -76,12 +80,11 @@ class Stem(Conv2d):
             scaled = scaled + constant(self, -means * scale)  # type: ignore[arg-type]
         return super().forward(scaled)
 
-    def undo(self) -> None:
+    def restore(self, before: dict[str, Any]) -> None:
         """Make the remembered three-channel weight what the six-channel one is now, ``w₊ - w₋``."""
-        weight = self.__dict__["_before_bcosify"]["weight"]
         with torch.no_grad():
             plus, minus = self.weight.chunk(2, 1)  # type: ignore[attr-defined]
-            weight.data = (plus - minus).to(weight.dtype)
+            before["weight"].data = plus - minus
 
 
 class Plain:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from bcos_kernels.convert.rules import held
-from bcos_kernels.convert.rules.gates import _Original
+from bcos_kernels.convert.rules.functions import Rule
 from bcos_kernels.modules import norms
 from bcos_kernels.ops.norms.op import Norm
 
 
-class GroupNorm(_Original):
+class GroupNorm(Rule):
     """``nn.GroupNorm``, the deviation of each group held."""
 
     num_groups: int
@@ -23,7 +23,7 @@ class GroupNorm(_Original):
         return held.norm(self.original_forward, input, self.weight, self.bias, rule)
 
 
-class InstanceNorm(_Original):
+class InstanceNorm(Rule):
     """``nn.InstanceNorm`` of a batch, which is a group norm with one group a channel."""
 
     num_features: int
@@ -36,7 +36,7 @@ class InstanceNorm(_Original):
         return held.norm(self.original_forward, input, self.weight, self.bias, rule)
 
 
-class LayerNorm(_Original):
+class LayerNorm(Rule):
     """``nn.LayerNorm``, the deviation held."""
 
     normalized_shape: tuple[int, ...]
@@ -49,7 +49,7 @@ class LayerNorm(_Original):
         return held.last_norm(self.original_forward, input, dims, self.weight, self.bias, self.eps, centred=True)
 
 
-class RMSNorm(_Original):
+class RMSNorm(Rule):
     """``nn.RMSNorm``, the root mean square held."""
 
     normalized_shape: tuple[int, ...]

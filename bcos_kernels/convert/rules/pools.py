@@ -45,5 +45,5 @@ class AveragePool(_Pool):
     """The average over the window of an ``nn.MaxPool``, padding left out."""
 
     def forward(self, input: Tensor) -> Tensor:
-        pool = _AVERAGE[self.dims]
-        return pool(input, self.kernel_size, self.stride, self.padding, self.ceil_mode, False)  # type: ignore[no-any-return]
+        size = self.kernel_size, self.stride, self.padding, self.ceil_mode
+        return _AVERAGE[self.dims](input, *size, count_include_pad=False)  # type: ignore[no-any-return]

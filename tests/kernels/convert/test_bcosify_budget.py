@@ -63,7 +63,7 @@ def test_what_is_not_named_is_the_rest(call):
     model, inputs, constants = call
     bcosify(model)
     found = completeness(model, inputs, constants=constants)
-    assert found.error > 1e-3
+    assert found.error > 1e-4
     given = contributions(model, inputs, constants=constants)["x"]
     assert found.mass["x"] == pytest.approx(float(given.sum()))
 

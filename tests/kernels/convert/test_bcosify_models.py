@@ -16,7 +16,7 @@ def randomised(model):
     for name, parameter in model.named_parameters():
         if parameter.ndim == 1:
             nn.init.normal_(parameter, 0.0 if name.endswith("bias") else 1.0, 0.3)
-        elif not any(parameter is p for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear) for p in m.parameters()):
+        elif name.endswith(("pos_embed", "pos_embedding", "token")):
             nn.init.normal_(parameter)
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
@@ -86,7 +86,7 @@ def test_a_resnet_without_biases_reads_six_channels_and_explains_all():
     model = randomised(resnet())
     image = torch.rand(2, 3, 32, 32).double()
     report = bcosify(model, stem=Stem(), biases="remove", convention="A")
-    assert report.biases == () == report.unconverted.keys() - report.unconverted.keys() or report.biases == ()
+    assert report.biases == ()
     found = completeness(model, six_channels(image), target=3)
     assert found.error < 1e-10
     assert found.budget["input"] == pytest.approx(1)
@@ -195,18 +195,20 @@ def test_the_unet_keeps_its_configuration_and_saves(unet, call, tmp_path):
     loaded = type(trained_unet()).from_pretrained(tmp_path, torch_dtype=torch.float64).eval()
     assert type(loaded) is type(trained_unet())
     bcosify(loaded)
-    assert torch.equal(loaded(**inputs, **constants)[0], expected)
+    assert torch.allclose(loaded(**inputs, **constants)[0], expected, rtol=1e-10)
 
 
 def test_the_whole_stable_diffusion_unet_is_planned_on_the_meta_device():
     diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed: pip install '.[test]'")
     with torch.device("meta"):
         unet = diffusers.UNet2DConditionModel(**STABLE_DIFFUSION)
+    learned = {name for name, module in unet.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)}
+    plain = {name for name in learned if name.endswith(("to_q", "to_k", "time_emb_proj")) or "time_embedding" in name}
     report = bcosify(unet, dry_run=True)
     assert not report.unconverted and not report.refused
-    became = [change.became for change in report.converted.values()]
-    assert became.count("a named constant") == 22
-    assert sum(text.startswith("B-cos") for text in became) == 212
+    bent = {name for name, change in report.converted.items() if change.became.startswith("B-cos")}
+    assert bent == learned - plain
+    assert len(report.constants) == 22
     assert report.unchanged["time_embedding.linear_1"] == "computes a constant that the budget names"
 
 
@@ -223,7 +225,7 @@ def test_attention_outside_torch_is_said(unet):
 @pytest.mark.parametrize("norm", ["default", "scale_shift"])
 def test_time_may_scale_and_shift(norm):
     resnet = pytest.importorskip("diffusers.models.resnet", reason="diffusers is not installed: pip install '.[test]'")
-    block = randomised(resnet.ResnetBlock2D(in_channels=32, temb_channels=6, time_embedding_norm=norm))
+    block = randomised(resnet.ResnetBlock2D(in_channels=32, temb_channels=6, groups=8, time_embedding_norm=norm))
     inputs = {"input_tensor": torch.randn(2, 32, 4, 4).double()}
     bcosify(block)
     found = completeness(block, inputs, constants={"temb": torch.randn(2, 6).double()})
