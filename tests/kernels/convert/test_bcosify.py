@@ -23,7 +23,7 @@ def test_modules_stay_who_they_are(net, x):
     assert net.tied.weight is net.head.weight
     assert isinstance(net.head, BcosLinear) and isinstance(net.head, nn.Linear)
     assert isinstance(net.features[0], BcosConv2d) and isinstance(net.features[0], nn.Conv2d)
-    net(x).sum().backward()
+    net(x.requires_grad_()).sum().backward()
     assert heard == ["forward", "backward"]
     assert all(parameter.grad.isfinite().all() for parameter in parameters.values())
     assert "B=2, convention=B" in str(net)

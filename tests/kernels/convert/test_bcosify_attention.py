@@ -20,7 +20,10 @@ def test_multihead_attention_computes_what_it_did(need_weights, options, batch_f
     key, value = (torch.randn(N, 5, options.get(name, 4)) for name in ("kdim", "vdim"))
     inputs = [t.double() if batch_first else t.double().transpose(0, 1) for t in (query, key, value)]
     hidden = torch.tensor([[False, False, True, False, False], [False] * 5])
-    arguments = {"key_padding_mask": hidden, "attn_mask": torch.randn(3, 5).double(), "need_weights": need_weights}
+    mask = torch.ones(3, 5).triu(2).bool()
+    if batch_first:  # masks are truths or what is added to logits, both of one kind
+        hidden, mask = torch.zeros(N, 5).double().masked_fill(hidden, -torch.inf), torch.randn(3, 5).double()
+    arguments = {"key_padding_mask": hidden, "attn_mask": mask, "need_weights": need_weights}
     expected = module(*inputs, **arguments)
     bcosify(module, b=1)
     found = module(*inputs, **arguments)

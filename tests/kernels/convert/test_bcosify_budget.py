@@ -47,12 +47,12 @@ def test_constants_are_named_and_exact(call):
     scale = (before @ rows.T).abs() / before.norm(dim=-1, keepdim=True)
 
     def pushed(v):
-        return float((scale * (v @ rows.T)).sum())
+        return (scale * (v @ rows.T)).sum().item()
 
     assert found.mass["time"] == pytest.approx(pushed(gate * time))
     assert found.mass["classes"] == pytest.approx(pushed(gate * label))
     assert found.mass["pos_embed"] == pytest.approx(pushed(model.pos_embed.expand(2, -1)))
-    assert found.mass["last.bias"] == pytest.approx(float(2 * model.last.bias.sum()))
+    assert found.mass["last.bias"] == pytest.approx(2 * model.last.bias.sum().item())
     grouped = found.grouped({"added": "[tc]*", "biases": "*.bias"})
     assert set(grouped) == {"x", "added", "biases", "pos_embed", "rest"}
     assert grouped["added"] == pytest.approx(found.budget["time"] + found.budget["classes"])
@@ -114,8 +114,8 @@ def test_the_first_channels_of_a_constant_may_multiply():
     found = completeness(model, {"x": x}, constants={"t": t})
     scale, shift = model.time(t).chunk(2, 1)
     assert found.error < 1e-15
-    assert found.mass["x"] == pytest.approx(float((x * scale).sum()))
-    assert found.mass["time"] == pytest.approx(float(shift.sum()))
+    assert found.mass["x"] == pytest.approx((x * scale).sum().item())
+    assert found.mass["time"] == pytest.approx(shift.sum().item())
 
 
 MEAN, DEVIATION = (0.4, 0.5, 0.3), (0.2, 0.25, 0.3)

@@ -101,7 +101,7 @@ def test_a_timm_attention_is_held_on_both_of_its_paths(fused):
     bcosify(model, b=1)
     assert completeness(model, x).error < 1e-13
     attention, tokens = model.blocks[0].attn, torch.randn(1, 4, 192).double()
-    q, k, v = attention.qkv(tokens).view(1, 4, 3, 3, 64).permute(2, 0, 3, 1, 4)
+    q, k, _ = attention.qkv(tokens).view(1, 4, 3, 3, 64).permute(2, 0, 3, 1, 4)
     probabilities = torch.softmax(q @ k.transpose(2, 3) / 8, -1).detach()
     with explanation_mode():
         found = torch.autograd.functional.jacobian(lambda t: attention(t).sum((0, 1)), tokens)  # [192, 1, 4, 192]
