@@ -7,7 +7,6 @@ and pickled by what they are made of.
 
 from __future__ import annotations
 
-import functools
 import types
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -38,13 +37,17 @@ class Reshaped:
         raise NotImplementedError
 
 
-@functools.cache
+_made: dict[tuple[type, type], type[nn.Module]] = {}
+
+
 def mixed(rule: type, original: type[nn.Module]) -> type[nn.Module]:
     """The class of a module of class ``original`` under a rule; it keeps the name, which configurations store."""
+    if (rule, original) in _made:
+        return _made[rule, original]
     body = {"rule": rule, "original": original, "__module__": original.__module__, "__doc__": original.__doc__}
     made = types.new_class(original.__name__, (Converted, rule, original), {}, lambda space: space.update(body))
     assert issubclass(made, nn.Module)
-    return made
+    return _made.setdefault((rule, original), made)
 
 
 def _blank(rule: type, original: type[nn.Module]) -> nn.Module:

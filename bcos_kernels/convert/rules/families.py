@@ -57,8 +57,9 @@ def constant_children(module: nn.Module) -> dict[str, int]:
     if _RESIDUAL_WITH_TIME not in lineage(module) or getattr(module, "time_emb_proj", None) is None:
         return {}
     projection = module.get_submodule("time_emb_proj")
+    assert isinstance(projection, nn.Linear)
     scales = getattr(module, "time_embedding_norm", "default") == "scale_shift"
-    return {"time_emb_proj": int(projection.out_features) // 2 if scales else 0}
+    return {"time_emb_proj": projection.out_features // 2 if scales else 0}
 
 
 def unsupported(module: nn.Module) -> str | None:

@@ -89,12 +89,12 @@ def last_norm(
 ) -> Tensor:  # fmt: skip
     """A norm over the last ``dims`` dimensions of x; weight and bias have their shape."""
     rule = Norm("last", 1, torch.finfo(x.dtype).eps if eps is None else eps, centred, centred)
-    flat = [None if t is None else t.flatten() for t in (weight, bias)]
+    flat_weight, flat_bias = (None if t is None else t.flatten() for t in (weight, bias))
 
     def flattened(rows: Tensor) -> Tensor:
-        return function(rows.view(*rows.shape[:-1], *x.shape[-dims:])).flatten(-dims)
+        return function(rows.unflatten(-1, x.shape[-dims:])).flatten(-dims)
 
-    return norm(flattened, x.flatten(-dims), *flat, rule).view(x.shape)
+    return norm(flattened, x.flatten(-dims), flat_weight, flat_bias, rule).unflatten(-1, x.shape[-dims:])
 
 
 def attention(query: Tensor, key: Tensor, value: Tensor, *args: Any, **options: Any) -> Tensor:

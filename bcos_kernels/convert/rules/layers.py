@@ -18,15 +18,14 @@ class _WithBias:
     """A B-cos layer whose weight is its own, and which adds a bias where it has kept one."""
 
     max_out = 1
+    weight: Tensor
     bias: Tensor | None
     b: float
     convention: str
     after_channels: int
 
-    @property
-    def linear(self) -> _WithBias:
-        """Where B-cos layers have their weight: a converted layer has it where torch has."""
-        return self
+    linear: Any = property(lambda layer: layer)
+    """Where a B-cos layer has its weight: a converted one has it where torch has."""
 
     def forward(self, in_tensor: Tensor) -> Tensor:
         out: Tensor = super().forward(in_tensor)  # type: ignore[misc]
@@ -83,7 +82,7 @@ class Stem(Reshaped, Conv2d):
     def restore(self, before: dict[str, Any]) -> None:
         """Make the remembered three-channel weight what the six-channel one is now, ``w₊ - w₋``."""
         with torch.no_grad():
-            plus, minus = self.weight.chunk(2, 1)  # type: ignore[attr-defined]
+            plus, minus = self.weight.chunk(2, 1)
             before["weight"].data = plus - minus
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from references.bcosify import N, ROWS, check, randomised
+from references.bcosify import ROWS, N, check, randomised
 from torch import nn
 
 from bcos_kernels import bcosify, completeness

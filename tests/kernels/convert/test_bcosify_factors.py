@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from references.bcosify import IMAGES, LINES, N, ROWS, check, randomised
+from references.bcosify import IMAGES, LINES, ROWS, N, check, randomised
 from torch import nn
 from torch.nn import functional as F
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from references.bcosify import IMAGES, LINES, N, ROWS, VOLUMES, check, randomised
+from references.bcosify import IMAGES, LINES, ROWS, VOLUMES, N, check, randomised
 from torch import nn
 
 from bcos_kernels import bcosify, completeness, contributions, maps
