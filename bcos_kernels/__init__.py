@@ -14,6 +14,7 @@ from bcos_kernels.attribution import (
     rgba_image,
     write_png,
 )
+from bcos_kernels.convert import Report, Stem, bcosify, six_channels, unbcosify
 from bcos_kernels.explanation import (
     Completeness,
     completeness,
@@ -45,9 +46,12 @@ __all__ = [
     "Explanation",
     "PointingGame",
     "RelevanceRecord",
+    "Report",
+    "Stem",
     "__version__",
     "attention_relevance",
     "attention_relevance_maps",
+    "bcosify",
     "completeness",
     "contribution",
     "contribution_image",
@@ -61,6 +65,8 @@ __all__ = [
     "pointing_game",
     "record_relevance",
     "rgba_image",
+    "six_channels",
     "stacked",
+    "unbcosify",
     "write_png",
 ]

@@ -59,7 +59,7 @@ class Call:
         return replace(self, inputs=inputs)
 
     def run(self) -> Tensor:
-        """Run the model; ValueError unless it returns one floating tensor."""
+        """Run the model; ValueError unless it returns one floating tensor, or a tuple of just that."""
         args = (self.inputs[SINGLE],) if self.positional else ()
         keywords = self.constants if self.positional else {**self.inputs, **self.constants}
         if self.parameters:
@@ -67,6 +67,8 @@ class Call:
             output = functional_call(self.model, self.parameters, args, keywords)
         else:
             output = self.model(*args, **keywords)
+        if isinstance(output, tuple) and len(output) == 1:
+            output = output[0]
         if not isinstance(output, Tensor) or not output.is_floating_point():
             what = output.dtype if isinstance(output, Tensor) else type(output).__name__
             raise ValueError(f"the model must return one floating tensor, got {what}; wrap it in a function that does")

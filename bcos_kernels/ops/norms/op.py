@@ -245,13 +245,13 @@ def _run(x: Tensor, weight: Tensor | None, norm: Norm, extras: bool) -> tuple[Te
         out, mean, rstd = backend.forward(image, wide, *options)
     else:
         out = backend.output(image, wide, *options)
-    return from_image(out, x, norm.over), mean, rstd
+    return from_image(out, x, norm.over).data, mean, rstd  # .data: an output that is a view is read-only
 
 
 def _run_affine(x: Tensor, weight: Tensor | None, mean: Tensor | None, rstd: Tensor) -> Tensor:
     wide, about = _wide(weight, x), None if mean is None else mean[None].contiguous()
     backend = _backend(x, wide, mean, rstd)
-    return from_image(backend.apply(as_image(x, "batch"), wide, about, rstd[None]), x, "batch")
+    return from_image(backend.apply(as_image(x, "batch"), wide, about, rstd[None]), x, "batch").data
 
 
 def _is_plain(*tensors: Tensor | None) -> bool:
