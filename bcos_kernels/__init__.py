@@ -4,6 +4,7 @@ from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as _version
 
 from bcos_kernels import functional
+from bcos_kernels.convert import PatchReport, patch, unpatch
 from bcos_kernels.explanation import (
     Completeness,
     completeness,
@@ -32,6 +33,7 @@ __all__ = [
     "BcosConv2d",
     "BcosLinear",
     "Completeness",
+    "PatchReport",
     "RelevanceRecord",
     "__version__",
     "attention_relevance",
@@ -43,6 +45,8 @@ __all__ = [
     "functional",
     "is_explaining",
     "maps",
+    "patch",
     "record_relevance",
     "stacked",
+    "unpatch",
 ]

@@ -147,6 +147,8 @@ def _running_means(model: Model) -> dict[str, tuple[str, Tensor]]:
         prefix = f"{name}." if name else ""
         if not isinstance(module, _BatchNorm) or module.training or module.weight is None:
             continue
+        if isinstance(module, BatchNorm2d) and not module.centred:
+            continue
         if module.running_mean is not None and module.running_var is not None:
             scale = module.weight / (module.running_var + module.eps).sqrt()
             found[f"{prefix}running_mean"] = (f"{prefix}bias", (-module.running_mean * scale).detach())

@@ -212,12 +212,12 @@ def _run(x: Tensor, weight: Tensor | None, norm: Norm) -> tuple[Tensor, Tensor, 
     out, mean, rstd = _backend(x, wide).forward(
         image, wide, norm.groups_of(image), norm.eps, norm.centred, norm.about_mean, norm.per_pixel
     )
-    return from_image(out, x, norm.over), mean, rstd
+    return from_image(out, x, norm.over).data, mean, rstd  # .data: an output that is a view is read-only
 
 
 def _run_affine(x: Tensor, weight: Tensor | None, mean: Tensor | None, rstd: Tensor) -> Tensor:
     wide, about = _wide(weight, x), None if mean is None else mean[None]
-    return from_image(_backend(x, wide).apply(as_image(x, "batch"), wide, about, rstd[None]), x, "batch")
+    return from_image(_backend(x, wide).apply(as_image(x, "batch"), wide, about, rstd[None]), x, "batch").data
 
 
 def _check(x: Tensor) -> None:
