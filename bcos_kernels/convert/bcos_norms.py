@@ -6,6 +6,7 @@ Centred or not, all of them divide by the standard deviation, ``sqrt(variance + 
 
 from __future__ import annotations
 
+import torch
 from bcos.modules import norms as library
 from torch import Tensor
 
@@ -62,7 +63,12 @@ class _PositionNorm(StandIn):
 
 
 class PatchedPositionNorm2d(_PositionNorm, library.DetachablePositionNorm2d):
+    """Gives channels_last maps, as the library's does: the convolutions behind it are faster on them."""
+
     original, centred = library.DetachablePositionNorm2d, True
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.contiguous(memory_format=torch.channels_last))
 
 
 class PatchedPositionNormUncentered2d(_PositionNorm, library.PositionNormUncentered2d):

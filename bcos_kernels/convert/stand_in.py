@@ -42,6 +42,8 @@ def add_constant(x: Tensor, constant: Tensor | float | None) -> Tensor:
     """x plus a constant, which in a stacked batch belongs to the first part alone, because it is no linear map."""
     if constant is None:
         return x
+    if isinstance(constant, Tensor):
+        constant = constant.to(x.dtype)
     if slices() == 1:
         return x + constant
     first = len(x) // slices()
