@@ -19,6 +19,10 @@ from bcos_kernels.ops.norms.op import Norm, affine_map, normalise
 class _GroupNorm(StandIn):
     """Over the channels of each group and all pixels."""
 
+    num_groups: int
+    eps: float
+    weight: Tensor | None
+    bias: Tensor | None
     centred: bool
 
     def forward(self, input: Tensor) -> Tensor:
@@ -54,6 +58,9 @@ class PatchedGNLayerNormUncentered2d(_GroupNorm, library.GNLayerNormUncentered2d
 class _PositionNorm(StandIn):
     """Over the channels of each pixel."""
 
+    eps: float
+    weight: Tensor | None
+    bias: Tensor | None
     centred: bool
 
     def forward(self, x: Tensor) -> Tensor:

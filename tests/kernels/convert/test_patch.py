@@ -10,7 +10,7 @@ import threading
 import pytest
 import torch
 from torch import nn
-from torch.nn.utils import parametrizations
+from torch.nn.utils import parametrizations, prune
 
 pytest.importorskip("bcos.modules", reason="the package bcos is not installed: pip install '.[test]'")
 
@@ -140,9 +140,11 @@ def test_our_explanations_work_on_a_patched_model():
         expected = gradient(net, x) * x
     patch(net)
     torch.testing.assert_close(contributions(net, x, target=2), expected)
-    found = maps(net, x, torch.stack([x, x * 0.5]))  # a logit bias would be no linear map
-    torch.testing.assert_close(found, torch.stack([net(x) + 1.5, (net(x) + 1.5) / 2]))
-    torch.testing.assert_close(completeness(net[:-1], x, target=2).error, 0.0, rtol=0, atol=1e-12)
+    logits = net[:-1]  # without the constant that the last layer adds, which is no linear map
+    torch.testing.assert_close(maps(logits, x, torch.stack([x, x * 0.5])), torch.stack([logits(x), logits(x) / 2]))
+    assert completeness(logits, x, target=2).error < 1e-12
+    with pytest.raises(ValueError, match="not linear"):
+        maps(net, x, x[None])
 
 
 def test_hooks_on_layers_go_on_being_called():
@@ -218,7 +220,7 @@ def test_layers_that_ours_would_not_equal_are_left_and_say_why():
 
     def pruned():
         layer = BcosLinear(4, 4)
-        torch.nn.utils.prune.random_unstructured(layer.linear, "weight", 0.5)
+        prune.random_unstructured(layer.linear, "weight", 0.5)
         return layer
 
     def compiled():
