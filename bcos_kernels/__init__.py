@@ -14,7 +14,7 @@ from bcos_kernels.attribution import (
     rgba_image,
     write_png,
 )
-from bcos_kernels.convert import Report, Stem, bcosify, six_channels, unbcosify
+from bcos_kernels.convert import PatchReport, Report, Stem, bcosify, patch, six_channels, unbcosify, unpatch
 from bcos_kernels.explanation import (
     Completeness,
     completeness,
@@ -44,6 +44,7 @@ __all__ = [
     "BcosLinear",
     "Completeness",
     "Explanation",
+    "PatchReport",
     "PointingGame",
     "RelevanceRecord",
     "Report",
@@ -61,6 +62,7 @@ __all__ = [
     "functional",
     "is_explaining",
     "maps",
+    "patch",
     "plot_contribution_map",
     "pointing_game",
     "record_relevance",
@@ -68,5 +70,6 @@ __all__ = [
     "six_channels",
     "stacked",
     "unbcosify",
+    "unpatch",
     "write_png",
 ]

@@ -183,7 +183,7 @@ def _transform(
         raise ValueError(f"x and weight must have one dtype and one device, got {found}")
     first, stack, unit = primal(x), slices() > 1, convention != "B"
     gain = lengths(weight).to(weight.dtype) if convention == "C" else None
-    if unit and weight.dtype == torch.float16:  # w·x may overflow where ŵ·x does not
+    if unit and (b == 1 or weight.dtype == torch.float16):  # nothing else to scale; w·x may overflow, ŵ·x does not
         weight, unit = prepare(weight, "A")[0], False
     layer = Layer(linear, unit, None if gain is None else gain.detach(), b, max_out, is_explaining())
     extras = stack or (gain is not None and max_out > 1)

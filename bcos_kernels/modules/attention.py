@@ -57,28 +57,43 @@ class MultiHeadAttention(nn.Module):
             # Softmax over no token is NaN: let a row without any see all of them, whose values are zero.
             visible = shown | ~shown.any(-1, keepdim=True)
             value = value.masked_fill(~key_mask[:n, :, None], 0)
-        value = value.unflatten(3, (self.heads, self.head_dim)).permute(1, 3, 2, 0, 4)  # [N, heads, L, S, head_dim]
-
-        def of_parts(parts: Tensor) -> Tensor:
-            """Values ``[N, heads, L, S', head_dim]`` to ``[S', N, P, heads * head_dim]``: parts ride as channels."""
-            out = self._attend(hold(query), hold(key), parts.flatten(3), visible)
-            return out.unflatten(3, parts.shape[3:]).permute(3, 0, 2, 1, 4).flatten(3)
-
-        out = of_parts(value[:, :, :, :1])
-        if slices() > 1:  # apart, so that the first part is the same to the bit with and without the others
-            out = torch.cat([out, of_parts(value[:, :, :, 1:])])
-        return self.out(out.flatten(0, 1))
-
-    def _attend(self, query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None) -> Tensor:
-        """One attention; while explaining, with a backward pass that finds the relevance of every token by head."""
-        scale, heard = self.head_dim**-0.5, ears(self)
-        followed = torch.is_grad_enabled() and (value.requires_grad or heard)
-        if is_explaining() and followed and not dispatch.traces():
-            return attend(query, key, value, visible, scale, heard)
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=visible, scale=scale)
+        value = value.unflatten(3, (self.heads, self.head_dim))
+        return self.out(attend_by_head(self, query, key, value, self.head_dim**-0.5, visible))
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(2, (self.heads, self.head_dim)).transpose(1, 2)  # [N, heads, L, head_dim]
+
+
+def attend_by_head(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, scale: float, visible: Tensor | None = None
+) -> Tensor:
+    """The values that every pixel attends to, of all parts of a stacked batch: ``[S * N, P, heads * head_dim]``.
+
+    query: ``[N, heads, P, head_dim]``; key: ``[N, heads, L, head_dim]``; value: ``[S, N, L, heads, head_dim]``;
+    visible: broadcasts against ``[N, heads, P, L]``. Query and key are constants under explanation mode, whose
+    backward pass finds the relevance of every token by head, for those who listen to the module.
+    """
+    value = value.permute(1, 3, 2, 0, 4)  # [N, heads, L, S, head_dim]
+
+    def of_parts(parts: Tensor) -> Tensor:
+        """Values ``[N, heads, L, S', head_dim]`` to ``[S', N, P, heads * head_dim]``: parts ride as channels."""
+        out = _attend(module, hold(query), hold(key), parts.flatten(3), scale, visible)
+        return out.unflatten(3, parts.shape[3:]).permute(3, 0, 2, 1, 4).flatten(3)
+
+    out = of_parts(value[:, :, :, :1])
+    if slices() > 1:  # apart, so that the first part is the same to the bit with and without the others
+        out = torch.cat([out, of_parts(value[:, :, :, 1:])])
+    return out.flatten(0, 1)
+
+
+def _attend(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, scale: float, visible: Tensor | None
+) -> Tensor:
+    heard = ears(module)
+    followed = torch.is_grad_enabled() and (value.requires_grad or heard)
+    if is_explaining() and followed and not dispatch.traces():
+        return attend(query, key, value, visible, scale, heard)
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=visible, scale=scale)
 
 
 def _check(x: Tensor, key_context: Tensor, value_context: Tensor, key_mask: Tensor | None) -> int:

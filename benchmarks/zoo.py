@@ -1,0 +1,186 @@
+"""What ``patch`` saves in every entry of the model zoo of the package ``bcos``, at random weights.
+
+    python -m benchmarks.zoo [--json benchmarks/results/zoo.json] [--entries resnet18 ...] [--limit-seconds 1800]
+
+Each model runs patched and unpatched in turns, the same instance, forward in evaluation without a graph and forward
+with backward in training. Images are 224 pixels wide, or the widest of a few for which the unpatched training step is
+expected to fit into the memory, judged by a small image. Needs ``pip install ".[bench]"``. CPU alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import math
+import os
+import statistics
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler otherwise reports each start and stop
+
+import torch
+from torch import Tensor, nn
+
+from bcos_diffusion.files import write_json
+from bcos_kernels import patch, unpatch
+from benchmarks.machine import describe, print_table
+from benchmarks.memory import peak_bytes
+
+PIXELS = 224, 160, 112, 64
+SMALLEST_ROUNDS = 3
+MEASURES = ("forward", "train")
+Step = Callable[[], object]
+
+
+def entries() -> list[str]:
+    """The names of the zoo: B-cos models, and "standard" vision transformers, of which attention and norms count."""
+    from bcos.models import pretrained
+
+    return pretrained.list_available()
+
+
+def build(entry: str) -> nn.Module:
+    """An entry at random weights."""
+    from bcos.models import pretrained
+
+    torch.manual_seed(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return getattr(pretrained, entry)(pretrained=False)  # type: ignore[no-any-return]
+
+
+def images(entry: str, batch: int, pixels: int) -> Tensor:
+    """Random images: colours and their complements, or colours alone for a standard model."""
+    colours = torch.rand(batch, 3, pixels, pixels, generator=torch.Generator().manual_seed(1))
+    return colours if entry.startswith("standard") else torch.cat([colours, 1 - colours], 1)
+
+
+def steps(model: nn.Module, x: Tensor) -> dict[str, Step]:
+    """What is timed, by name; both leave the model's parameters as they are."""
+
+    def forward() -> object:
+        model.eval()
+        with torch.no_grad():
+            return model(x)
+
+    def train() -> None:
+        model.train()
+        model.zero_grad(set_to_none=True)
+        torch.manual_seed(2)  # stochastic depth drops the same blocks every time
+        model(x).sum().backward()
+
+    return {"forward": forward, "train": train}
+
+
+def settle(model: nn.Module, x: Tensor) -> None:
+    """Make running statistics those of x: with others, activations shrink to numbers that a CPU is slow with."""
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    usual = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 1.0
+    with torch.no_grad():
+        model.train()(x)
+    for norm, momentum in zip(norms, usual, strict=True):
+        norm.momentum = momentum
+
+
+def widest(model: nn.Module, entry: str, batch: int, room: float) -> int:
+    """The widest images of ``PIXELS`` whose unpatched training step is expected to take at most ``room`` bytes."""
+    small = PIXELS[-1]
+    step = steps(model, images(entry, batch, small))["train"]
+    step()
+    peak = peak_bytes(lambda _: step(), "cpu")
+    model.zero_grad(set_to_none=True)
+    gradients = sum(p.numel() * p.element_size() for p in model.parameters())
+    activations = max(0, peak - gradients)
+    return next((p for p in PIXELS if gradients + activations * (p / small) ** 2 <= room), small)
+
+
+def measure(entry: str, batch: int, room: float, end: float, most_rounds: int) -> dict[str, Any]:
+    """One row: milliseconds and megabytes of both, and the ratios unpatched / patched; rounds go on until ``end``."""
+    model = build(entry)
+    pixels = widest(model, entry, batch, room)
+    x = images(entry, batch, pixels)
+    settle(model, x)
+    row: dict[str, Any] = {"entry": entry, "batch": batch, "pixels": pixels}
+    for name, step in steps(model, x).items():
+        sides: dict[str, Callable[[], object]] = {"bcos": lambda: unpatch(model), "ours": lambda: patch(model)}
+        peaks = {side: (prepare(), step(), peak_bytes(lambda _, s=step: s(), "cpu"))[2] for side, prepare in sides.items()}  # type: ignore[misc]  # fmt: skip
+        times: dict[str, list[float]] = {side: [] for side in sides}
+        for turn in range(most_rounds):
+            if turn >= SMALLEST_ROUNDS and time.monotonic() > end:
+                break
+            for side in itertools.islice(itertools.cycle(sides), turn % 2, turn % 2 + 2):
+                sides[side]()
+                began = time.perf_counter()
+                step()
+                times[side].append(time.perf_counter() - began)
+        ratios = [theirs / ours for theirs, ours in zip(times["bcos"], times["ours"], strict=True)]
+        row |= {f"{name} {side} ms": 1000 * statistics.median(taken) for side, taken in times.items()}
+        row |= {f"{name} x": statistics.median(ratios)}
+        row |= {f"{name} {side} MB": peak / 1e6 for side, peak in peaks.items()}
+        row |= {f"{name} memory x": peaks["bcos"] / peaks["ours"], f"{name} rounds": len(ratios)}
+    return row
+
+
+def geometric_means(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Of every ratio, over the rows."""
+    names = [f"{name} {what}" for name in MEASURES for what in ("x", "memory x")]
+    return {name: math.exp(statistics.fmean(math.log(row[name]) for row in rows)) for name in names}
+
+
+def summary(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Geometric means over all entries, and over B-cos models and standard ones."""
+    kinds = {
+        "all": rows,
+        "B-cos": [row for row in rows if not row["entry"].startswith("standard")],
+        "standard": [row for row in rows if row["entry"].startswith("standard")],
+    }
+    return {kind: geometric_means(chosen) for kind, chosen in kinds.items() if chosen}
+
+
+def available() -> float:
+    """Bytes of memory that can be had without swapping (Linux)."""
+    lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    return 1024 * float(next(line.split()[1] for line in lines if line.startswith("MemAvailable")))
+
+
+def arguments() -> argparse.Namespace:
+    """The options; a bad entry ends the program with the list of those there are."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--entries", nargs="+", choices=entries(), default=entries(), metavar="NAME")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=10, help="at most; at least 3")
+    parser.add_argument("--memory-gb", type=float, help="for one step; by default 70%% of what is free")
+    parser.add_argument("--limit-seconds", type=float, default=math.inf, help="no entry is begun after that")
+    parser.add_argument("--entry-seconds", type=float, default=60.0, help="no round beyond 3 is begun after that")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measure, print one table and the means, and write everything down after each entry."""
+    options = arguments()
+    room, began, rows = options.memory_gb, time.monotonic(), []
+    room = 0.7 * available() if room is None else 1e9 * room
+    for entry in options.entries:
+        if time.monotonic() - began > options.limit_seconds:
+            break
+        rows.append(measure(entry, options.batch, room, time.monotonic() + options.entry_seconds, options.rounds))
+        shown = {name: value for name, value in rows[-1].items() if "rounds" not in name and "MB" not in name}
+        print_table([shown])
+        missing = options.entries[len(rows) :]
+        result = {"machine": describe("cpu"), "rows": rows, "geometric_means": summary(rows), "not_measured": missing}
+        if options.json is not None:
+            write_json(options.json, result)
+    print_table([{"entries": kind, **means} for kind, means in summary(rows).items()])
+    if missing:
+        print("not measured for lack of time:", ", ".join(missing))
+
+
+if __name__ == "__main__":
+    main()
