@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bcos_kernels.files import write_json
 from bcos_kernels import dispatch
+from bcos_kernels.files import write_json
 from bcos_kernels.ops.epilogue.layout import accumulator
 from benchmarks.machine import describe, print_table
 from benchmarks.timing import clock_for, interleave, sets_needed

@@ -25,8 +25,8 @@ os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler otherwise re
 import torch
 from torch import Tensor, nn
 
-from bcos_diffusion.files import write_json
 from bcos_kernels import patch, unpatch
+from bcos_kernels.files import write_json
 from benchmarks.machine import describe, print_table
 from benchmarks.memory import peak_bytes
 
@@ -109,7 +109,7 @@ def measure(entry: str, batch: int, room: float, end: float, most_rounds: int) -
     row: dict[str, Any] = {"entry": entry, "batch": batch, "pixels": pixels}
     for name, step in steps(model, x).items():
         sides: dict[str, Callable[[], object]] = {"bcos": lambda: unpatch(model), "ours": lambda: patch(model)}
-        peaks = {side: (prepare(), step(), peak_bytes(lambda _, s=step: s(), "cpu"))[2] for side, prepare in sides.items()}  # type: ignore[misc]  # fmt: skip
+        peaks = {side: _peak(prepare, step) for side, prepare in sides.items()}
         times: dict[str, list[float]] = {side: [] for side in sides}
         for turn in range(most_rounds):
             if turn >= SMALLEST_ROUNDS and time.monotonic() > end:
@@ -125,6 +125,12 @@ def measure(entry: str, batch: int, room: float, end: float, most_rounds: int) -
         row |= {f"{name} {side} MB": peak / 1e6 for side, peak in peaks.items()}
         row |= {f"{name} memory x": peaks["bcos"] / peaks["ours"], f"{name} rounds": len(ratios)}
     return row
+
+
+def _peak(prepare: Step, step: Step) -> float:
+    prepare()
+    step()
+    return peak_bytes(lambda _: step(), "cpu")
 
 
 def geometric_means(rows: Sequence[dict[str, Any]]) -> dict[str, float]:

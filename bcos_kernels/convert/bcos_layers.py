@@ -6,6 +6,8 @@ All three of its conventions are ours: ``|cos|^(B-1) ŵx``, the patch norm ``sqr
 
 from __future__ import annotations
 
+from typing import Any
+
 from bcos.modules import BcosConv2d, BcosConv2dWithScale, BcosLinear, LogitLayer
 from bcos.modules.bcosconv2d import NormedConv2d
 from bcos.modules.bcoslinear import NormedLinear
@@ -27,9 +29,10 @@ class PatchedBcosConv2d(StandIn, BcosConv2d):
     def refusal(cls, module: nn.Module) -> str | None:
         if reason := _refusal_of_inner(module, NormedConv2d):
             return reason
-        mode, norms = module.linear.padding_mode, (BcosConv2d.calc_patch_norms, BcosConv2d._calc_patch_norms_slow)
-        if mode != "zeros" and module.linear.padding not in ("valid", (0, 0)):
-            return (f"padding_mode={mode!r}: the library's patch norm is that of zeros all the same, so that |cos| may"
+        inner: Any = module.linear
+        norms = BcosConv2d.calc_patch_norms, BcosConv2d._calc_patch_norms_slow
+        if inner.padding_mode != "zeros" and inner.padding not in ("valid", (0, 0)):
+            return (f"padding_mode={inner.padding_mode!r}: the library's patch norm is that of zeros all the same, so that |cos| may"
                     " exceed 1; that of ours is not, and neither are its outputs")  # fmt: skip
         if getattr(module.calc_patch_norms, "__func__", None) not in norms:
             return "its calc_patch_norms is not the library's"
@@ -98,7 +101,7 @@ class PatchedLogitLayer(StandIn, LogitLayer):
 
 def _refusal_of_inner(module: nn.Module, kind: type[nn.Module]) -> str | None:
     """Why our functions would not compute what the inner ``linear`` of a B-cos layer does."""
-    inner = module.linear
+    inner: Any = module.linear
     plain = type(inner).__bases__[0] if is_parametrized(inner) else type(inner)
     if plain is not kind or "forward" in inner.__dict__:
         return f"its inner 'linear' is a {type(inner).__name__} with a forward of its own, not the library's"
@@ -106,8 +109,9 @@ def _refusal_of_inner(module: nn.Module, kind: type[nn.Module]) -> str | None:
         return "its inner 'linear' has a bias"
     if hooked(inner):
         return "a hook on its inner 'linear' (of yours, of pruning or of an old weight_norm) must go on being called"
-    if not 1 <= module.b < float("inf"):
-        return f"b = {module.b} is less than 1"
+    b: Any = module.b
+    if not 1 <= b < float("inf"):
+        return f"b = {b} is not a finite number of at least 1"
     return None
 
 

@@ -28,7 +28,7 @@ class _GroupNorm(StandIn):
     def forward(self, input: Tensor) -> Tensor:
         with self.following_the_library():
             norm = Norm("group", self.num_groups, self.eps, self.centred, True)
-            return add_constant(normalise(input, self.weight, norm)[0], per_channel(self.bias))
+            return add_constant(normalise(input, self.weight, norm, extras=False)[0], per_channel(self.bias))
 
 
 class PatchedGroupNorm2d(_GroupNorm, library.DetachableGroupNorm2d):
@@ -66,7 +66,7 @@ class _PositionNorm(StandIn):
     def forward(self, x: Tensor) -> Tensor:
         with self.following_the_library():
             norm = Norm("position", 1, self.eps, self.centred, True)
-            return add_constant(normalise(x, self.weight, norm)[0], per_channel(self.bias))
+            return add_constant(normalise(x, self.weight, norm, extras=False)[0], per_channel(self.bias))
 
 
 class PatchedPositionNorm2d(_PositionNorm, library.DetachablePositionNorm2d):
@@ -91,7 +91,7 @@ class PatchedLayerNorm(StandIn, library.DetachableLayerNorm):
         rows = input.flatten(-len(self.normalized_shape))
         weight = None if self.weight is None else self.weight.flatten()
         with self.following_the_library():
-            out = normalise(rows, weight, Norm("last", 1, self.eps, True, True))[0]
+            out = normalise(rows, weight, Norm("last", 1, self.eps, True, True), extras=False)[0]
         if rows.shape != input.shape:
             out = out.view(input.shape)
         return add_constant(out, self.bias)
@@ -109,19 +109,22 @@ class _BatchNorm(StandIn, norms.BatchNorm2d):
         return add_constant(self._scaled(input), per_channel(self.bias))
 
     def _scaled(self, x: Tensor) -> Tensor:
-        if not self.training and self.running_var is not None:
-            return affine_map(x, self.weight, self.subtracted_constant(), self.running_var, self.eps)
+        power = self.running_var
+        if not self.training and power is not None:
+            return affine_map(x, self.weight, self.subtracted_constant(), power, self.eps)
         count = x.numel() // x.shape[1]
         if self.centred and self.training and count < 2:
             raise ValueError(f"a batch norm in training needs more than 1 value per channel, got {list(x.shape)}")
-        tracks = self.training and self.track_running_stats and self.running_var is not None
+        tracks = self.training and self.track_running_stats and power is not None
         if tracks and is_explaining():
             raise ValueError("explaining a batch norm in training mode would change its running statistics; call"
                              " model.eval() first")  # fmt: skip
+        norm = Norm("batch", 1, self.eps, self.centred, True)
         with self.following_the_library():
-            out, mean, rstd = normalise(x, self.weight, Norm("batch", 1, self.eps, self.centred, True))
+            out, mean, rstd = normalise(x, self.weight, norm, extras=tracks)
         if tracks:
-            self._track(mean, rstd, count)
+            assert power is not None and mean is not None and rstd is not None
+            self._track(power, mean, rstd, count)
         return out
 
 

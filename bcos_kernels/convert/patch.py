@@ -30,7 +30,7 @@ class PatchReport:
         if self.already:
             lines.append(f"{len(self.already)} replaced before{_kinds(self.already)}")
         if self.left:
-            lines.append(f"{len(self.left)} left as they are; explain the model by its own explain(), which they follow:")
+            lines.append(f"{len(self.left)} left as they are, which follow the model's own explain() alone:")
             lines += [f"  {name or 'the model itself'}: {reason}" for name, reason in self.left.items()]
         return "\n".join(lines)
 
@@ -85,7 +85,7 @@ def unpatch(model: nn.Module) -> list[str]:
             raise ValueError(f"{name or 'the model itself'} was patched and then became a {type(module).__name__}"
                              " (parametrized?): undo that before unpatch")  # fmt: skip
     for _, module in patched:
-        module.__class__ = module.original
+        module.__class__ = module.original  # type: ignore[assignment]
     return [name for name, _ in patched]
 
 

@@ -65,5 +65,7 @@ def hooked(module: nn.Module) -> bool:
 def refuse_hooks(module: nn.Module, name: str) -> None:
     """Raise ValueError for a hook, registered since the model was patched, on a part that a stand-in never calls."""
     if hooked(module):
-        raise ValueError(f"a hook on {name!r} inside a patched layer would never be called: hook the layer itself, or"
-                         " unpatch the model, hook and patch it again, which leaves such layers as they are")  # fmt: skip
+        raise ValueError(
+            f"a hook on {name!r} inside a patched layer would never be called: hook the layer itself, or unpatch the"
+            " model, hook and patch it again, which leaves such layers as they are"
+        )

@@ -98,7 +98,9 @@ def test_explain_gives_the_same_by_the_library_s_own_method():
     assert ours.keys() == theirs.keys() and ours["prediction"] == theirs["prediction"]
     torch.testing.assert_close(ours["dynamic_linear_weights"], weights)
     torch.testing.assert_close(ours["contribution_map"], theirs["contribution_map"])
-    torch.testing.assert_close(torch.tensor(ours["explanation"]), torch.tensor(theirs["explanation"]), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(
+        torch.tensor(ours["explanation"]), torch.tensor(theirs["explanation"]), rtol=1e-3, atol=1e-4
+    )
 
 
 def test_both_switches_hold_and_release():
@@ -240,7 +242,7 @@ def test_layers_that_ours_would_not_equal_are_left_and_say_why():
 
     layers = {
         "padding_mode='reflect'": BcosConv2d(4, 4, 3, padding=1, padding_mode="reflect"),
-        "less than 1": BcosLinear(4, 4, b=0.5),
+        "finite number of at least 1": BcosLinear(4, 4, b=0.5),
         "a forward of its own": bad_forward(),
         "hook": pruned(),
         "patch first, then compile": compiled(),
@@ -347,7 +349,11 @@ def test_a_vision_transformer_s_attention_is_left_where_someone_watches_its_soft
     pytest.importorskip("einops", reason="the package einops, which the attention needs, is not installed")
     from bcos.models.vit import Attention
 
-    attention, x, seen = Attention(8, 2, 4, BcosLinear, norms.NoBias(norms.DetachableLayerNorm)), torch.rand(2, 3, 8), []
+    attention, x, seen = (
+        Attention(8, 2, 4, BcosLinear, norms.NoBias(norms.DetachableLayerNorm)),
+        torch.rand(2, 3, 8),
+        [],
+    )
     expected = attention(x)
     handle = attention.attend.register_forward_hook(lambda *_: seen.append(1))
     assert "attend" in patch(attention).left[""]
