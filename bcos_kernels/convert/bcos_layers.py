@@ -32,8 +32,10 @@ class PatchedBcosConv2d(StandIn, BcosConv2d):
         inner: Any = module.linear
         norms = BcosConv2d.calc_patch_norms, BcosConv2d._calc_patch_norms_slow
         if inner.padding_mode != "zeros" and inner.padding not in ("valid", (0, 0)):
-            return (f"padding_mode={inner.padding_mode!r}: the library's patch norm is that of zeros all the same, so that |cos| may"
-                    " exceed 1; that of ours is not, and neither are its outputs")  # fmt: skip
+            return (
+                f"padding_mode={inner.padding_mode!r}: the library's patch norm is that of zeros all the same, so that"
+                " |cos| may exceed 1; that of ours is not, and neither are its outputs"
+            )
         if getattr(module.calc_patch_norms, "__func__", None) not in norms:
             return "its calc_patch_norms is not the library's"
         return None

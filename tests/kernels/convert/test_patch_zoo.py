@@ -13,7 +13,9 @@ from references import bcos_zoo as zoo
 from bcos_kernels import explanation_mode, patch, unpatch
 
 ROUNDING = 2e-5
-"""Relative error that up to two hundred layers may have beyond twice the library's own, in the L2 norm."""
+"""Relative error that up to two hundred layers may have beyond the library's own, in the L2 norm."""
+SPREAD = 4
+"""How far apart the errors of two equally good runs lie: the library's own, from image to image, by up to this much."""
 
 
 def cases():
@@ -42,7 +44,7 @@ def test_an_entry_stays_what_it_is(entry, narrow):
     for mode in (zoo.library_mode(model), explanation_mode):
         ours = zoo.passes(model, x, mode)
         for name, value in truth.items():
-            allowed = 2 * max(zoo.error(run[name], value) for run in (theirs, again)) + ROUNDING
+            allowed = SPREAD * max(zoo.error(run[name], value) for run in (theirs, again)) + ROUNDING
             assert zoo.error(ours[name], value) <= allowed, name
 
     def erase():
