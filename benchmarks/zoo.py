@@ -31,7 +31,7 @@ from benchmarks.machine import describe, print_table
 from benchmarks.memory import peak_bytes
 
 PIXELS = 224, 160, 112, 64
-SMALLEST_ROUNDS = 3
+SMALLEST_ROUNDS = 2
 MEASURES = ("forward", "train")
 Step = Callable[[], object]
 
@@ -129,7 +129,6 @@ def measure(entry: str, batch: int, room: float, end: float, most_rounds: int) -
 
 def _peak(prepare: Step, step: Step) -> float:
     prepare()
-    step()
     return peak_bytes(lambda _: step(), "cpu")
 
 
@@ -160,10 +159,10 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--entries", nargs="+", choices=entries(), default=entries(), metavar="NAME")
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--rounds", type=int, default=10, help="at most; at least 3")
+    parser.add_argument("--rounds", type=int, default=10, help="at most; at least 2")
     parser.add_argument("--memory-gb", type=float, help="for one step; by default 70%% of what is free")
     parser.add_argument("--limit-seconds", type=float, default=math.inf, help="no entry is begun after that")
-    parser.add_argument("--entry-seconds", type=float, default=60.0, help="no round beyond 3 is begun after that")
+    parser.add_argument("--entry-seconds", type=float, default=40.0, help="no round beyond 2 is begun after that")
     parser.add_argument("--json", type=Path, metavar="FILE")
     return parser.parse_args()
 

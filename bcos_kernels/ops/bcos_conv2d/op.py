@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from bcos_kernels.ops.bcos_conv2d import pointwise
 from bcos_kernels.ops.bcos_conv2d.geometry import Geometry
 from bcos_kernels.ops.bcos_conv2d.reference import DELTA, EPS
 from bcos_kernels.ops.dense.rows import Rows
@@ -24,7 +25,8 @@ class Convolution(NamedTuple):
         return DELTA
 
     def __call__(self, x: Tensor, weight: Tensor) -> Tensor:
-        return self.geometry.convolve(x, weight)
+        product = pointwise.convolve(x, weight, self.geometry)
+        return self.geometry.convolve(x, weight) if product is None else product
 
     def norm(self, backend: ModuleType, x: Tensor) -> Tensor:
         return backend.patch_norm(x, *self.geometry.window, self.geometry.groups, EPS)  # type: ignore[no-any-return]
@@ -42,6 +44,8 @@ class Convolution(NamedTuple):
         self, grad: Tensor, x: Tensor, weight: Tensor, needed: tuple[bool, bool]
     ) -> tuple[Tensor | None, Tensor | None]:
         g = self.geometry
+        if found := pointwise.backward(grad, x, weight, g, needed):
+            return found
         dx, dw, _ = torch.ops.aten.convolution_backward(
             grad, x, weight, None, g.stride, g.padding, g.dilation, False, [0, 0], g.groups, [*needed, False]
         )
