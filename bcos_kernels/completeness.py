@@ -95,7 +95,7 @@ def completeness(
     with _swapping, torch.inference_mode(False):
         call, tangents, means = _with_biases(call, offsets)
         # One pass an input, so that the total is a sum of what each of them gives, rounding included.
-        declared = _Constants(model)
+        declared = DeclaredConstants(model)
         with collecting(declared.notice):
             passes = [along(call, {name: x}) for name, x in call.inputs.items()]
         if tangents or declared.found:
@@ -107,11 +107,17 @@ def completeness(
     return Completeness(output, total, explained, mass)
 
 
-def given_by_biases(call: Call) -> Tensor | None:
-    """What all true biases together gave to the output of a call, element by element; None where there is none."""
+def given_by_biases(call: Call, declared: DeclaredConstants) -> Tensor | None:
+    """What true biases and declared constants gave to the output of a call, by element; None where there is none.
+
+    declared: has noticed the constants of the model.
+    """
     with _swapping, torch.inference_mode(False):
         call, tangents, _ = _with_biases(call)
-        return along(call, {}, tangents)[1] if tangents else None
+        if not tangents and not declared.found:
+            return None
+        with collecting(declared.move):
+            return along(call, {}, tangents)[1]
 
 
 def _with_biases(
@@ -131,7 +137,7 @@ def _budget(
     call: Call, cotangent: Cotangent | None, target: Target | None, means: dict[str, tuple[str, Tensor]]
 ) -> tuple[float, dict[str, float]]:
     """Return ``<g, output>`` and ``<x, W^T g>`` for every input and bias."""
-    declared = _Constants(call.model)
+    declared = DeclaredConstants(call.model)
     with torch.enable_grad(), stacked(1), collecting(declared.follow):
         leaves = {name: x.detach().requires_grad_() for name, x in call.inputs.items()}
         biases = {name: b.detach().requires_grad_() for name, b in call.parameters.items()}
@@ -158,7 +164,7 @@ def _modules(model: Model) -> list[tuple[str, nn.Module]]:
     return list(model.named_modules()) if isinstance(model, nn.Module) else []
 
 
-class _Constants:
+class DeclaredConstants:
     """The constants that modules of a model declare while it runs, by the modules' names."""
 
     def __init__(self, model: Model):

@@ -3,14 +3,14 @@
     python -m benchmarks.zoo [--json benchmarks/results/zoo.json] [--entries resnet18 ...] [--limit-seconds 1800]
 
 Each model runs patched and unpatched in turns, the same instance, forward in evaluation without a graph and forward
-with backward in training. Images are 224 pixels wide, or the widest of a few for which the unpatched training step is
-expected to fit into the memory, judged by a small image. Needs ``pip install ".[bench]"``. CPU alone.
+with backward in training; and patched with B = 1, a plain network, whose time is the limit of what can be saved.
+Images are 224 pixels wide, or the widest of a few for which the unpatched training step is expected to fit into the
+memory, judged by a small image. Needs ``pip install ".[bench]"``. CPU alone.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import math
 import os
 import statistics
@@ -100,30 +100,43 @@ def widest(model: nn.Module, entry: str, batch: int, room: float) -> int:
     return next((p for p in PIXELS if gradients + activations * (p / small) ** 2 <= room), small)
 
 
+def sides_of(model: nn.Module) -> dict[str, Callable[[], object]]:
+    """What makes the model one of the sides that are compared; a model without B-cos layers has no plain side."""
+    exponents = [(m, m.b) for m in model.modules() if hasattr(m, "b") and hasattr(m, "linear")]
+
+    def prepare(change: Callable[[nn.Module], object], plain: bool = False) -> None:
+        change(model)
+        for layer, b in exponents:
+            layer.b = 1 if plain else b
+
+    sides = {"bcos": lambda: prepare(unpatch), "ours": lambda: prepare(patch)}
+    return sides | ({"plain": lambda: prepare(patch, plain=True)} if exponents else {})
+
+
 def measure(entry: str, batch: int, room: float, end: float, most_rounds: int) -> dict[str, Any]:
-    """One row: milliseconds and megabytes of both, and the ratios unpatched / patched; rounds go on until ``end``."""
+    """One row: milliseconds and megabytes of all sides, and the ratios to unpatched; rounds go on until ``end``."""
     model = build(entry)
     pixels = widest(model, entry, batch, room)
     x = images(entry, batch, pixels)
     settle(model, x)
-    row: dict[str, Any] = {"entry": entry, "batch": batch, "pixels": pixels}
+    sides, row = sides_of(model), {"entry": entry, "batch": batch, "pixels": pixels}
     for name, step in steps(model, x).items():
-        sides: dict[str, Callable[[], object]] = {"bcos": lambda: unpatch(model), "ours": lambda: patch(model)}
         peaks = {side: _peak(prepare, step) for side, prepare in sides.items()}
         times: dict[str, list[float]] = {side: [] for side in sides}
         for turn in range(most_rounds):
             if turn >= SMALLEST_ROUNDS and time.monotonic() > end:
                 break
-            for side in itertools.islice(itertools.cycle(sides), turn % 2, turn % 2 + 2):
+            for side in list(sides)[:: 1 - 2 * (turn % 2)]:
                 sides[side]()
                 began = time.perf_counter()
                 step()
                 times[side].append(time.perf_counter() - began)
-        ratios = [theirs / ours for theirs, ours in zip(times["bcos"], times["ours"], strict=True)]
         row |= {f"{name} {side} ms": 1000 * statistics.median(taken) for side, taken in times.items()}
-        row |= {f"{name} x": statistics.median(ratios)}
+        ratios = {side: [a / b for a, b in zip(times["bcos"], times[side], strict=True)] for side in sides}
+        row |= {f"{name} x": statistics.median(ratios["ours"]), f"{name} rounds": len(ratios["ours"])}
+        row |= {f"{name} limit x": statistics.median(ratios["plain"]) if "plain" in sides else None}
         row |= {f"{name} {side} MB": peak / 1e6 for side, peak in peaks.items()}
-        row |= {f"{name} memory x": peaks["bcos"] / peaks["ours"], f"{name} rounds": len(ratios)}
+        row |= {f"{name} memory x": peaks["bcos"] / peaks["ours"]}
     return row
 
 
@@ -132,13 +145,14 @@ def _peak(prepare: Step, step: Step) -> float:
     return peak_bytes(lambda _: step(), "cpu")
 
 
-def geometric_means(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Of every ratio, over the rows."""
-    names = [f"{name} {what}" for name in MEASURES for what in ("x", "memory x")]
-    return {name: math.exp(statistics.fmean(math.log(row[name]) for row in rows)) for name in names}
+def geometric_means(rows: Sequence[dict[str, Any]]) -> dict[str, float | None]:
+    """Of every ratio, over the rows that have it."""
+    names = [f"{name} {what}" for name in MEASURES for what in ("x", "limit x", "memory x")]
+    logs = {name: [math.log(row[name]) for row in rows if row[name] is not None] for name in names}
+    return {name: math.exp(statistics.fmean(found)) if found else None for name, found in logs.items()}
 
 
-def summary(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+def summary(rows: list[dict[str, Any]]) -> dict[str, dict[str, float | None]]:
     """Geometric means over all entries, and over B-cos models and standard ones."""
     kinds = {
         "all": rows,
@@ -176,7 +190,7 @@ def main() -> None:
         if time.monotonic() - began > options.limit_seconds:
             break
         rows.append(measure(entry, options.batch, room, time.monotonic() + options.entry_seconds, options.rounds))
-        shown = {name: value for name, value in rows[-1].items() if "rounds" not in name and "MB" not in name}
+        shown = {name: value for name, value in rows[-1].items() if not name.endswith(("rounds", "MB", "plain ms"))}
         print_table([shown])
         missing = options.entries[len(rows) :]
         result = {"machine": describe("cpu"), "rows": rows, "geometric_means": summary(rows), "not_measured": missing}

@@ -13,7 +13,8 @@ from bcos_kernels.attribution.logit_bias import Added, record_logit_biases
 from bcos_kernels.attribution.rgba import CHANNELS, rgba_image
 from bcos_kernels.attribution.switches import explaining
 from bcos_kernels.call import SINGLE, Call, Model
-from bcos_kernels.completeness import given_by_biases
+from bcos_kernels.completeness import DeclaredConstants, given_by_biases
+from bcos_kernels.constants import collecting
 from bcos_kernels.cotangents import Target, chosen_classes
 from bcos_kernels.ops.contribution.op import contribution
 
@@ -24,8 +25,8 @@ class Explanation:
 
     logits: ``[N, K]``; target: the class explained, int64 ``[T?, N]``; contribution_maps: ``[T?, N, H, W]``, what each
     pixel gave; remainder: what anything else gave, by name, ``[T?, N]``: "logit_bias", the constant of logit layers;
-    "biases", all other true biases; "rest", what nobody accounts for, rounding included. weights: the dynamic linear
-    map ``W(x)^T e_target``, ``[T?, N, C, H, W]``; images: RGBA ``[T?, N, 4, H, W]``; both None if not asked for.
+    "biases", all other true biases and what modules declare a constant; "rest", what nobody accounts for, rounding
+    included. weights: the dynamic linear map ``W(x)^T e_target``, ``[T?, N, C, H, W]``; images: RGBA ``[T?, N, 4, H, W]``; both None if not asked for.
     """
 
     logits: Tensor
@@ -77,8 +78,8 @@ def explain(
     Modules of this package and of the ``bcos`` library, patched or not, are held constant; what neither is, is
     linearised. weights: keep the dynamic linear map too. images: draw RGBA images with ``smooth`` and ``percentile``
     (see :func:`rgba_image`), which takes six channels; by default wherever x is ``[N, 6, H, W]``. A model with true
-    biases costs one forward-mode pass more, which says what they gave. Maps are float32 at least. Parameters and x are
-    left alone. Raises ValueError on inputs, outputs or targets that do not fit, and for a batch norm in training mode.
+    biases or declared constants costs one forward-mode pass more, which says what they gave. Maps are float32 at least.
+    Parameters and x are left alone. Raises ValueError on inputs, outputs or targets that do not fit, and for a batch norm in training mode.
     Source: Böhle et al. 2024, "B-cos Alignment for Inherently Interpretable CNNs and Vision Transformers".
     """
     if not isinstance(x, Tensor) or x.ndim < 3:
@@ -90,7 +91,8 @@ def explain(
     maps, kept, drawn, given = [], [], [], []
     with torch.inference_mode(False), torch.enable_grad(), explaining(model):
         leaf = x.detach().requires_grad_()
-        with record_logit_biases(model) as added:
+        declared = DeclaredConstants(call.model)
+        with record_logit_biases(model) as added, collecting(declared.notice):
             output = call.with_inputs({SINGLE: leaf}).run()
         classes, several = _classes(output, len(x), target)
         for number, chosen in enumerate(classes):
@@ -102,7 +104,7 @@ def explain(
             if images:
                 drawn.append(rgba_image(x, pulled, smooth, percentile))
         logits = output.detach()
-        by_biases = given_by_biases(call)
+        by_biases = given_by_biases(call, declared)
 
     def joined(parts: list[Tensor]) -> Tensor:
         return torch.stack(parts) if several else parts[0]

@@ -104,9 +104,9 @@ def _stand_ins() -> tuple[type[StandIn], ...]:
 
         found += *bcos_layers.STAND_INS, *bcos_norms.STAND_INS
     if "bcos.models.vit" in sys.modules:
-        from bcos_kernels.convert import bcos_attention
+        from bcos_kernels.convert import bcos_vit
 
-        found += bcos_attention.STAND_INS
+        found += bcos_vit.STAND_INS
     return found
 
 

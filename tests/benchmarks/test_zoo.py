@@ -8,13 +8,16 @@ from benchmarks import zoo
 
 
 def row(entry, ratio):
-    return {"entry": entry} | {f"{name} {what}": ratio for name in zoo.MEASURES for what in ("x", "memory x")}
+    ratios = {f"{name} {what}": ratio for name in zoo.MEASURES for what in ("x", "memory x")}
+    limit = None if entry.startswith("standard") else 2 * ratio
+    return {"entry": entry} | ratios | {f"{name} limit x": limit for name in zoo.MEASURES}
 
 
 def test_means_are_geometric_and_by_kind():
     found = zoo.summary([row("resnet18", 1.0), row("vgg11_bnu", 4.0), row("standard_vitc_ti_patch1_14", 2.0)])
     assert found["B-cos"]["forward x"] == pytest.approx(2) and found["standard"]["train memory x"] == pytest.approx(2)
-    assert found["all"]["train x"] == pytest.approx(2)
+    assert found["all"]["train x"] == pytest.approx(2) and found["all"]["train limit x"] == pytest.approx(4)
+    assert found["standard"]["train limit x"] is None
     assert zoo.summary([row("resnet18", 3.0)]).keys() == {"all", "B-cos"}
 
 
@@ -33,3 +36,17 @@ def test_statistics_settle_on_the_images_and_momentum_stays():
     torch.testing.assert_close(model[0].running_mean, x.mean((0, 2, 3)))
     assert model[0].momentum == 0.1 and x.shape == (2, 6, 64, 64)
     assert zoo.images("standard_vitc_ti_patch1_14", 1, 64).shape[1] == 3
+
+
+def test_each_side_is_made_from_any_other():
+    pytest.importorskip("bcos.modules", reason="the package bcos is not installed: pip install '.[bench]'")
+    from bcos.modules import BcosLinear
+
+    model, x = nn.Sequential(BcosLinear(4, 4, b=1.5)), torch.randn(3, 4)
+    expected = model(x)
+    sides = zoo.sides_of(model)
+    plain = x @ (model[0].linear.weight / model[0].linear.weight.norm(dim=1, keepdim=True)).T
+    for side in ("plain", "ours", "bcos", "plain", "bcos"):
+        sides[side]()
+        torch.testing.assert_close(model(x), plain if side == "plain" else expected)
+    assert zoo.sides_of(nn.Sequential(nn.Linear(2, 2))).keys() == {"bcos", "ours"}

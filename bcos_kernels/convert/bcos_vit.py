@@ -1,10 +1,12 @@
-"""The stand-in for the attention of the ``bcos`` library's vision transformers; imported where a model has one."""
+"""Stand-ins for parts of the ``bcos`` library's vision transformers; imported where a model has some."""
 
 from __future__ import annotations
 
-from bcos.models.vit import Attention
+import torch
+from bcos.models.vit import Attention, PosEmbSinCos2d
 from torch import Tensor, nn
 
+from bcos_kernels.constants import constant
 from bcos_kernels.convert.stand_in import StandIn, hooked, refuse_hooks
 from bcos_kernels.mode import primal, slices
 from bcos_kernels.modules.attention import attend_by_head
@@ -34,4 +36,18 @@ class PatchedAttention(StandIn, Attention):
         return self.to_out(out)
 
 
-STAND_INS: tuple[type[StandIn], ...] = (PatchedAttention,)
+class PatchedPosEmbSinCos2d(StandIn, PosEmbSinCos2d):
+    """``PosEmbSinCos2d``, whose share of an output has a name; in a stacked batch the first part alone has it."""
+
+    original = PosEmbSinCos2d
+
+    def forward(self, patches: Tensor) -> Tensor:
+        first = primal(patches)
+        added: Tensor = constant(self, super().forward(first))  # [L, D]
+        if slices() == 1:
+            return added
+        others = added.new_zeros(len(patches) - len(first), *added.shape)
+        return torch.cat([added.expand(len(first), -1, -1), others])
+
+
+STAND_INS: tuple[type[StandIn], ...] = (PatchedAttention, PatchedPosEmbSinCos2d)
