@@ -117,12 +117,67 @@ def guidance(result: dict[str, Any]) -> str:
     return f"Shipped model, {result['prompts']} prompts; {result['machine']['device']}.\n\n" + markdown(heads, rows)
 
 
+def zoo(result: dict[str, Any]) -> str:
+    """What patching saves in every entry, and geometric means."""
+    columns = "forward x", "forward limit x", "train x", "train limit x", "forward memory x", "train memory x"
+    heads = ["entry", "forward, times faster", "limit", "train, times faster", "limit", "memory forward", "train"]
+
+    def cells(name: str, row: dict[str, Any]) -> list[str]:
+        return [name, *("" if row[column] is None else f"{row[column]:.2f}" for column in columns)]
+
+    kinds = {"all": "all", "B-cos": "B-cos models", "standard": "standard transformers"}
+    means = [cells(f"**{kinds[kind]}**", row) for kind, row in result["geometric_means"].items()]
+    rows = [cells(_sized(row), row) for row in result["rows"]]
+    batch, machine = result["rows"][0]["batch"], result["machine"]
+    caption = (
+        f"{len(rows)} entries on {machine['device']}, {machine['threads']} threads, torch {machine['torch']}, fp32, batch"
+        f" {batch}. Ratios unpatched / patched, of time and of peak memory; limit: unpatched / plain. Geometric means"
+        " first."
+    )
+    missing = result["not_measured"]
+    ending = f"\n\nNot measured for lack of time: {', '.join(missing)}." if missing else ""
+    return f"{caption}\n\n{markdown(heads, means + rows)}{ending}"
+
+
+def _sized(row: dict[str, Any]) -> str:
+    return row["entry"] if row["pixels"] == 224 else f"{row['entry']}, {row['pixels']} px"
+
+
+def pointwise(result: dict[str, Any]) -> str:
+    """Milliseconds of 1 x 1 convolutions."""
+    names = [f"{name} {side}" for name in ("forward", "backward") for side in ("torch ms", "ours ms", "x")]
+    heads = ["N, C, side, O, stride", *names]
+    rows = [
+        [row[heads[0]], *("torch's" if row[name] is None else f"{row[name]:.1f}" for name in names)]
+        for row in result["rows"]
+    ]
+    machine = result["machine"]
+    return f"{machine['device']}, {machine['threads']} threads.\n\n" + markdown(heads, rows)
+
+
+def classifier(result: dict[str, Any]) -> str:
+    """What the classifier of scenes reached."""
+    rows = [["accuracy, %", f"{100 * result['chance_of_accuracy']:.1f}", interval(result["accuracy"], 100, 1)]]
+    for size in ("2x2", "3x3"):
+        game = result[f"pointing_game_{size}"]
+        rows.append([f"pointing game {size}, %", f"{100 * game['chance']:.1f}", interval(game, 100, 1)])
+    settings, machine = result["settings"], result["machine"]
+    caption = (
+        f"{settings['steps']} steps of {settings['batch_size']} scenes of {settings['size']} pixels on {machine['device']};"
+        f" {result['scenes']} fresh test scenes."
+    )
+    return f"{caption}\n\n" + markdown(["measure", "chance", "reached, 95% interval"], rows)
+
+
 TABLES: dict[str, tuple[str, str, Callable[[dict[str, Any]], str]]] = {
     "evaluation": ("docs/explanations.md", "evaluation.json", evaluation),
     "experiments": ("docs/explanations.md", "experiments.json", experiments),
     "guidance": ("docs/explanations.md", "guidance.json", guidance),
     "cost": ("docs/explanations.md", "explanation_cost.json", cost),
     "layers": ("docs/kernels.md", "layers.json", layers),
+    "zoo": ("docs/migration.md", "zoo.json", zoo),
+    "pointwise": ("docs/migration.md", "pointwise.json", pointwise),
+    "classifier": ("docs/classifiers.md", "classifier.json", classifier),
 }
 
 
