@@ -7,7 +7,7 @@ import torch
 from references.classifier import K, N, Net, jacobian, written_out
 from torch import nn
 
-from bcos_kernels import contributions, explain, explanation_mode, is_explaining
+from bcos_kernels import Stem, bcosify, contributions, explain, explanation_mode, is_explaining, six_channels
 from bcos_kernels.attribution import explaining
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
@@ -212,6 +212,17 @@ def test_a_model_with_a_mode_of_its_own(images):
 
     found = explain(Own(), images, 2)
     torch.testing.assert_close(found.total, found.explained)
+
+
+def test_what_a_converted_model_adds_is_accounted_for():
+    torchvision = pytest.importorskip("torchvision")
+    torch.manual_seed(0)
+    model = torchvision.models.resnet18(num_classes=5).double().eval()
+    bcosify(model, stem=Stem())
+    found = explain(model, six_channels(torch.rand(2, 3, 40, 40, dtype=torch.float64)), [1, 4])
+    assert float(found.error.max()) < 1e-12 and float(found.remainder["biases"].abs().min()) > 1e-6
+    bcosify(constant := nn.Sequential(nn.Flatten(), nn.Linear(6, 5, bias=False)), b=1)
+    assert "biases" not in explain(constant, torch.rand(2, 6, 1, 1)).remainder
 
 
 MODELS = {"resnet.cifar10_resnet20": 32, "pretrained.simple_vit_ti_patch16_224": 224}

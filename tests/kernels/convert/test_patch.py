@@ -366,3 +366,26 @@ def test_a_vision_transformer_s_attention_is_left_where_someone_watches_its_soft
     x = x.double()
     found = maps(attention, x, torch.stack([x, -3 * x]))
     torch.testing.assert_close(found, torch.stack([attention(x), -3 * attention(x)]))
+
+
+def test_a_position_embedding_has_a_name_and_no_part_in_maps():
+    pytest.importorskip("einops", reason="the package einops, which the transformer needs, is not installed")
+    from bcos.models.vit import SimpleViT
+
+    torch.manual_seed(0)
+    norm = norms.NoBias(norms.DetachableLayerNorm)
+    vit = SimpleViT(image_size=16, patch_size=4, num_classes=5, dim=16, depth=2, heads=2, mlp_dim=24,
+                    linear_layer=BcosLinear, norm_layer=norm, act_layer=nn.Identity)  # fmt: skip
+    vit = vit.double().eval()
+    x = torch.rand(2, 6, 16, 16, dtype=torch.float64)
+    output = vit(x)
+    assert "positional_embedding" in patch(vit).replaced
+    torch.testing.assert_close(vit(x), output)
+    found = completeness(vit, x, target=3)
+    assert found.error < 1e-12 and abs(found.budget["positional_embedding"]) > 1e-3
+    assert found.mass.keys() == {"input", "positional_embedding"}
+    pushed = maps(vit, x, torch.stack([x, -2 * x]))
+    torch.testing.assert_close(pushed[1], -2 * pushed[0])
+    assert float(pushed[0][:, 3].sum()) == pytest.approx(found.mass["input"])
+    unpatch(vit)
+    torch.testing.assert_close(vit(x), output, rtol=0, atol=0)
