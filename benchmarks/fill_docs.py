@@ -130,8 +130,8 @@ def zoo(result: dict[str, Any]) -> str:
     rows = [cells(_sized(row), row) for row in result["rows"]]
     batch, machine = result["rows"][0]["batch"], result["machine"]
     caption = (
-        f"{len(rows)} entries on {machine['device']}, {machine['threads']} threads, torch {machine['torch']}, fp32, batch"
-        f" {batch}. Ratios unpatched / patched, of time and of peak memory; limit: unpatched / plain. Geometric means"
+        f"{len(rows)} entries on {machine['device']}, {machine['threads']} threads, torch {machine['torch']}, fp32,"
+        f" batch {batch}. Ratios unpatched / patched, of time and of peak memory; limit: unpatched / plain. Geometric means"
         " first."
     )
     missing = result["not_measured"]

@@ -26,7 +26,8 @@ class Explanation:
     logits: ``[N, K]``; target: the class explained, int64 ``[T?, N]``; contribution_maps: ``[T?, N, H, W]``, what each
     pixel gave; remainder: what anything else gave, by name, ``[T?, N]``: "logit_bias", the constant of logit layers;
     "biases", all other true biases and what modules declare a constant; "rest", what nobody accounts for, rounding
-    included. weights: the dynamic linear map ``W(x)^T e_target``, ``[T?, N, C, H, W]``; images: RGBA ``[T?, N, 4, H, W]``; both None if not asked for.
+    included. weights: the dynamic linear map ``W(x)^T e_target``, ``[T?, N, C, H, W]``; images: RGBA
+    ``[T?, N, 4, H, W]``; both None if not asked for.
     """
 
     logits: Tensor
@@ -79,7 +80,8 @@ def explain(
     linearised. weights: keep the dynamic linear map too. images: draw RGBA images with ``smooth`` and ``percentile``
     (see :func:`rgba_image`), which takes six channels; by default wherever x is ``[N, 6, H, W]``. A model with true
     biases or declared constants costs one forward-mode pass more, which says what they gave. Maps are float32 at least.
-    Parameters and x are left alone. Raises ValueError on inputs, outputs or targets that do not fit, and for a batch norm in training mode.
+    Parameters and x are left alone. Raises ValueError on inputs, outputs or targets that do not fit, and for a batch
+    norm in training mode.
     Source: Böhle et al. 2024, "B-cos Alignment for Inherently Interpretable CNNs and Vision Transformers".
     """
     if not isinstance(x, Tensor) or x.ndim < 3:
