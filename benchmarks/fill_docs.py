@@ -131,8 +131,8 @@ def zoo(result: dict[str, Any]) -> str:
     batch, machine = result["rows"][0]["batch"], result["machine"]
     caption = (
         f"{len(rows)} entries on {machine['device']}, {machine['threads']} threads, torch {machine['torch']}, fp32,"
-        f" batch {batch}. Ratios unpatched / patched, of time and of peak memory; limit: unpatched / plain. Geometric means"
-        " first."
+        f" batch {batch}. Ratios unpatched / patched, of time and of peak memory; limit: unpatched / plain. Geometric"
+        " means first."
     )
     missing = result["not_measured"]
     ending = f"\n\nNot measured for lack of time: {', '.join(missing)}." if missing else ""
@@ -163,8 +163,8 @@ def classifier(result: dict[str, Any]) -> str:
         rows.append([f"pointing game {size}, %", f"{100 * game['chance']:.1f}", interval(game, 100, 1)])
     settings, machine = result["settings"], result["machine"]
     caption = (
-        f"{settings['steps']} steps of {settings['batch_size']} scenes of {settings['size']} pixels on {machine['device']};"
-        f" {result['scenes']} fresh test scenes."
+        f"{settings['steps']} steps of {settings['batch_size']} scenes of {settings['size']} pixels on"
+        f" {machine['device']}; {result['scenes']} fresh test scenes."
     )
     return f"{caption}\n\n" + markdown(["measure", "chance", "reached, 95% interval"], rows)
 
