@@ -11,6 +11,7 @@ memory, judged by a small image. Needs ``pip install ".[bench]"``. CPU alone.
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import os
 import statistics
@@ -89,15 +90,18 @@ def settle(model: nn.Module, x: Tensor) -> None:
 
 
 def widest(model: nn.Module, entry: str, batch: int, room: float) -> int:
-    """The widest images of ``PIXELS`` whose unpatched training step is expected to take at most ``room`` bytes."""
-    small = PIXELS[-1]
-    step = steps(model, images(entry, batch, small))["train"]
-    step()
-    peak = peak_bytes(lambda _: step(), "cpu")
+    """The widest images of ``PIXELS`` whose unpatched training step is expected to take at most ``room`` bytes.
+
+    Small images of one batch and of twice that tell what grows with images and what does not.
+    """
+    small, peaks = PIXELS[-1], []
+    for count in (batch, 2 * batch):
+        step = steps(model, images(entry, count, small))["train"]
+        step()
+        peaks.append(peak_bytes(lambda _, step=step: step(), "cpu"))  # type: ignore[misc]
     model.zero_grad(set_to_none=True)
-    gradients = sum(p.numel() * p.element_size() for p in model.parameters())
-    activations = max(0, peak - gradients)
-    return next((p for p in PIXELS if gradients + activations * (p / small) ** 2 <= room), small)
+    activations = max(0, peaks[1] - peaks[0])
+    return next((p for p in PIXELS if peaks[0] + activations * ((p / small) ** 2 - 1) <= room), small)
 
 
 def sides_of(model: nn.Module) -> dict[str, Callable[[], object]]:
@@ -119,7 +123,10 @@ def measure(entry: str, batch: int, room: float, end: float, most_rounds: int) -
     pixels = widest(model, entry, batch, room)
     x = images(entry, batch, pixels)
     settle(model, x)
-    sides, row = sides_of(model), {"entry": entry, "batch": batch, "pixels": pixels}
+    sides, row = (
+        sides_of(model),
+        {"entry": entry, "batch": batch, "pixels": pixels, "commit": describe("cpu")["commit"]},
+    )
     for name, step in steps(model, x).items():
         peaks = {side: _peak(prepare, step) for side, prepare in sides.items()}
         times: dict[str, list[float]] = {side: [] for side in sides}
@@ -168,6 +175,11 @@ def available() -> float:
     return 1024 * float(next(line.split()[1] for line in lines if line.startswith("MemAvailable")))
 
 
+def measured(path: Path | None) -> list[dict[str, Any]]:
+    """The rows of a run that was cut."""
+    return json.loads(path.read_text(encoding="utf-8"))["rows"] if path is not None and path.exists() else []
+
+
 def arguments() -> argparse.Namespace:
     """The options; a bad entry ends the program with the list of those there are."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -177,22 +189,24 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--memory-gb", type=float, help="for one step; by default 70%% of what is free")
     parser.add_argument("--limit-seconds", type=float, default=math.inf, help="no entry is begun after that")
     parser.add_argument("--entry-seconds", type=float, default=40.0, help="no round beyond 2 is begun after that")
-    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="goes on where it ends, if it exists")
     return parser.parse_args()
 
 
 def main() -> None:
     """Measure, print one table and the means, and write everything down after each entry."""
     options = arguments()
-    room, began, rows = options.memory_gb, time.monotonic(), []
+    room, began, rows = options.memory_gb, time.monotonic(), measured(options.json)
     room = 0.7 * available() if room is None else 1e9 * room
     for entry in options.entries:
+        if entry in [row["entry"] for row in rows]:
+            continue
         if time.monotonic() - began > options.limit_seconds:
             break
         rows.append(measure(entry, options.batch, room, time.monotonic() + options.entry_seconds, options.rounds))
         shown = {name: value for name, value in rows[-1].items() if not name.endswith(("rounds", "MB", "plain ms"))}
         print_table([shown])
-        missing = options.entries[len(rows) :]
+        missing = [name for name in options.entries if name not in [row["entry"] for row in rows]]
         result = {"machine": describe("cpu"), "rows": rows, "geometric_means": summary(rows), "not_measured": missing}
         if options.json is not None:
             write_json(options.json, result)
