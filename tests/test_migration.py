@@ -66,14 +66,15 @@ def test_the_model_of_the_guide_is_explained_to_rounding(guide):
 
 def test_a_checkpoint_of_bcosification_computes_and_explains_the_same(guide):
     torch.manual_seed(0)
-    theirs = nn.ModuleDict({"model": Bcosified()}).double().eval()
+    theirs = nn.ModuleDict({"model": Bcosified()}).eval()
     for parameter in theirs.parameters():
         nn.init.normal_(parameter, 0.0, 0.3) if parameter.ndim > 1 else nn.init.uniform_(parameter, 0.5, 1.5)
     for module in theirs.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.running_var.uniform_(0.5, 2)
-    resnet = torchvision.models.ResNet(torchvision.models.resnet.BasicBlock, [1, 1, 1, 1], num_classes=7).double()
-    ours = guide["from_bcosification"](resnet, theirs.state_dict())
+    resnet = torchvision.models.ResNet(torchvision.models.resnet.BasicBlock, [1, 1, 1, 1], num_classes=7)
+    ours = guide["from_bcosification"](resnet, theirs.state_dict()).double()
+    theirs.double()
     x = torch.randn(2, 6, 64, 64, dtype=torch.float64)
     expected = theirs["model"](x)
     bias = ours[1].logit_bias

@@ -15,7 +15,7 @@ def test_python_runs(number: int) -> None:
 
 
 def test_there_is_python_to_run_and_its_pictures_exist() -> None:
-    assert len(BLOCKS) == 2
+    assert len(BLOCKS) == 3
     folder = Path(__file__).parent.parent
     pictures = re.findall(r"!\[.*?\]\((.*?)\)", README)
     assert pictures and all((folder / picture).is_file() for picture in pictures)

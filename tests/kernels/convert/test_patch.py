@@ -17,7 +17,7 @@ pytest.importorskip("bcos.modules", reason="the package bcos is not installed: p
 import bcos
 from bcos.modules import BcosConv2d, BcosLinear, BcosSequential, LogitLayer, norms
 
-from bcos_kernels import completeness, contributions, explanation_mode, maps, patch, unpatch
+from bcos_kernels import completeness, contributions, explanation_mode, maps, patch, stacked, unpatch
 from bcos_kernels.convert.stand_in import StandIn
 
 
@@ -384,8 +384,14 @@ def test_a_position_embedding_has_a_name_and_no_part_in_maps():
     found = completeness(vit, x, target=3)
     assert found.error < 1e-12 and abs(found.budget["positional_embedding"]) > 1e-3
     assert found.mass.keys() == {"input", "positional_embedding"}
-    pushed = maps(vit, x, torch.stack([x, -2 * x]))
+    with pytest.raises(ValueError, match="not linear"):
+        maps(vit, x, x[None])
+    pushed = maps(vit, x, torch.stack([x, -2 * x]), method="jvp")
     torch.testing.assert_close(pushed[1], -2 * pushed[0])
     assert float(pushed[0][:, 3].sum()) == pytest.approx(found.mass["input"])
+    with stacked(2), torch.no_grad():
+        primal, mapped = vit(torch.cat([x, -2 * x])).chunk(2)
+    torch.testing.assert_close(primal, output)
+    torch.testing.assert_close(mapped, pushed[1])
     unpatch(vit)
     torch.testing.assert_close(vit(x), output, rtol=0, atol=0)
