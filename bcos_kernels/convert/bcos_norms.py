@@ -10,7 +10,7 @@ import torch
 from bcos.modules import norms as library
 from torch import Tensor
 
-from bcos_kernels.convert.stand_in import StandIn, add_constant, per_channel
+from bcos_kernels.convert.stand_in import StandIn, per_channel, shift
 from bcos_kernels.mode import is_explaining
 from bcos_kernels.modules import norms
 from bcos_kernels.ops.norms.op import Norm, affine_map, normalise
@@ -28,7 +28,7 @@ class _GroupNorm(StandIn):
     def forward(self, input: Tensor) -> Tensor:
         with self.following_the_library():
             norm = Norm("group", self.num_groups, self.eps, self.centred, True)
-            return add_constant(normalise(input, self.weight, norm, extras=False)[0], per_channel(self.bias))
+            return shift(normalise(input, self.weight, norm, extras=False)[0], per_channel(self.bias))
 
 
 class PatchedGroupNorm2d(_GroupNorm, library.DetachableGroupNorm2d):
@@ -66,7 +66,7 @@ class _PositionNorm(StandIn):
     def forward(self, x: Tensor) -> Tensor:
         with self.following_the_library():
             norm = Norm("position", 1, self.eps, self.centred, True)
-            return add_constant(normalise(x, self.weight, norm, extras=False)[0], per_channel(self.bias))
+            return shift(normalise(x, self.weight, norm, extras=False)[0], per_channel(self.bias))
 
 
 class PatchedPositionNorm2d(_PositionNorm, library.DetachablePositionNorm2d):
@@ -94,7 +94,7 @@ class PatchedLayerNorm(StandIn, library.DetachableLayerNorm):
             out = normalise(rows, weight, Norm("last", 1, self.eps, True, True), extras=False)[0]
         if rows.shape != input.shape:
             out = out.view(input.shape)
-        return add_constant(out, self.bias)
+        return shift(out, self.bias)
 
 
 class _BatchNorm(StandIn, norms.BatchNorm2d):
@@ -106,7 +106,7 @@ class _BatchNorm(StandIn, norms.BatchNorm2d):
     centred, about_mean = True, True
 
     def forward(self, input: Tensor) -> Tensor:
-        return add_constant(self._scaled(input), per_channel(self.bias))
+        return shift(self._scaled(input), per_channel(self.bias))
 
     def _scaled(self, x: Tensor) -> Tensor:
         power = self.running_var
