@@ -12,8 +12,8 @@ from torch import Tensor
 from bcos_kernels import dispatch
 from bcos_kernels.ops.bcos_conv2d.geometry import Geometry, Pair
 
-LEAST_PIXELS = 576
-"""Of the result: on smaller maps torch's convolution is as fast or faster."""
+LEAST_PIXELS, LEAST_SAMPLES = 576, 2
+"""Of the result: for smaller maps and single images torch's convolution is as fast or faster."""
 
 
 def convolve(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor | None:
@@ -70,9 +70,10 @@ def _is_pointwise(x: Tensor, weight: Tensor, geometry: Geometry) -> bool:
 
 
 def _pays(x: Tensor, weight: Tensor) -> bool:
-    """On large maps, unless gradients of the weight by sample would take more memory than the maps themselves."""
+    """For several large maps, unless gradients of the weight by sample would take more memory than the maps themselves."""
     pixels, (outputs, inputs) = x.shape[2] * x.shape[3], weight.shape[:2]
-    return pixels >= LEAST_PIXELS and outputs * inputs <= pixels * (outputs + inputs)
+    large = pixels >= LEAST_PIXELS and len(x) >= LEAST_SAMPLES
+    return large and outputs * inputs <= pixels * (outputs + inputs)
 
 
 def _products(
