@@ -51,7 +51,10 @@ def test_products_are_the_convolution_and_its_gradients(stride, side, dtype, tol
                 assert float((ours - theirs).abs().max()) <= 100 * tolerance * float(theirs.abs().max())
 
 
-@pytest.mark.parametrize("case", ["half", "channels last", "grouped", "padded", "small", "single", "wide", "strided in memory"])
+CASES = ["half", "channels last", "grouped", "padded", "small", "single", "wide", "strided in memory"]
+
+
+@pytest.mark.parametrize("case", CASES)
 def test_the_rest_is_left_to_torch(case):
     x, weight = tensors()
     where = geometry()

@@ -70,7 +70,7 @@ def _is_pointwise(x: Tensor, weight: Tensor, geometry: Geometry) -> bool:
 
 
 def _pays(x: Tensor, weight: Tensor) -> bool:
-    """For several large maps, unless gradients of the weight by sample would take more memory than the maps themselves."""
+    """For several large maps, unless gradients of the weight by sample would take more memory than the maps."""
     pixels, (outputs, inputs) = x.shape[2] * x.shape[3], weight.shape[:2]
     large = pixels >= LEAST_PIXELS and len(x) >= LEAST_SAMPLES
     return large and outputs * inputs <= pixels * (outputs + inputs)
