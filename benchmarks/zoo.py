@@ -3,7 +3,8 @@
     python -m benchmarks.zoo [--json benchmarks/results/zoo.json] [--entries resnet18 ...] [--limit-seconds 1800]
 
 Each model runs patched and unpatched in turns, the same instance, forward in evaluation without a graph and forward
-with backward in training; and patched with B = 1, a plain network, whose time is the limit of what can be saved.
+with backward in training; and patched with B = 1, plain layers on weights of unit length: about the limit of what can
+be saved.
 Images are 224 pixels wide, or the widest of a few for which the unpatched training step is expected to fit into the
 memory, judged by a small image. Needs ``pip install ".[bench]"``. CPU alone.
 """
