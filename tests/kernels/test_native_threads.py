@@ -65,12 +65,14 @@ def check_threads(run):
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-def test_torch_and_the_kernels_share_one_thread_pool():
+def test_torch_and_the_kernels_share_one_thread_pool(tmp_path):
     if not _cpu.openmp:
         pytest.skip("built without OpenMP")
     code = "from bcos_kernels import native; native.load(); print(open('/proc/self/maps').read())"
-    # In a process of its own: libraries that other tests import bring pools along.
-    maps = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    # In a process of its own, because libraries that other tests import bring pools along; and in another folder,
+    # because a source folder in the present one would hide the package that is installed.
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    maps = done.stdout
     loaded = {line.split()[-1] for line in maps.splitlines() if ".so" in line}
     pools = {path for path in loaded if Path(path).name.startswith(("libgomp", "libomp", "libiomp"))}
     assert any("bcos_kernels/_cpu" in path for path in loaded) and len(pools) == 1, pools
