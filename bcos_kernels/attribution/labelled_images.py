@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from bcos_kernels.convert.bcosification import six_channels
 from bcos_kernels.files import read_tensors
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
@@ -81,7 +82,7 @@ def _of_folder(path: Path, encode: Callable[[Tensor], Tensor], size: int) -> tup
 
 def _six_channels(images: Tensor) -> Tensor:
     """Add the complement of three colour channels; images that have other channels are left as they are."""
-    return torch.cat([images, 1 - images], -3) if images.shape[-3] == 3 else images
+    return six_channels(images) if images.shape[-3] == 3 else images
 
 
 def _as_they_are(images: Tensor) -> Tensor:

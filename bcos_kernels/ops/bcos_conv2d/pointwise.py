@@ -18,11 +18,9 @@ LEAST_PIXELS, LEAST_SAMPLES = 576, 2
 
 def convolve(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor | None:
     """The convolution of x ``[N, C, H, W]`` with weight ``[O, C, 1, 1]``; None where torch's own shall run."""
-    if torch.is_grad_enabled() or not _is_pointwise(x, weight, geometry):
+    if torch.is_grad_enabled() or not _is_pointwise(x, weight, geometry) or not _pays(x, weight, geometry.stride):
         return None
     seen = _subsample(x, geometry.stride)
-    if not _pays(seen, weight):
-        return None
     out = seen.new_empty(len(seen), len(weight), *seen.shape[2:])
     rows = weight.flatten(1).expand(len(seen), -1, -1)  # [N, O, C]
     torch.bmm(rows, seen.flatten(2), out=out.flatten(2))
@@ -35,11 +33,12 @@ def backward(
     """The gradients of x and weight, None where not needed; or None where torch's own shall find them."""
     if not _is_pointwise(x, weight, geometry) or not grad.is_contiguous():
         return None
-    seen = _subsample(x, geometry.stride)
-    if _pays(seen, weight):
-        dx, dw = _products(grad, seen, weight, needed)
-    elif geometry.stride == (1, 1):
+    pays = _pays(x, weight, geometry.stride)
+    if not pays and geometry.stride == (1, 1):
         return None
+    seen = _subsample(x, geometry.stride)
+    if pays:
+        dx, dw = _products(grad, seen, weight, needed)
     else:
         dx, dw, _ = torch.ops.aten.convolution_backward(
             grad, seen, weight, None, [1, 1], [0, 0], [1, 1], False, [0, 0], 1, [*needed, False]
@@ -69,9 +68,10 @@ def _is_pointwise(x: Tensor, weight: Tensor, geometry: Geometry) -> bool:
     )
 
 
-def _pays(x: Tensor, weight: Tensor) -> bool:
+def _pays(x: Tensor, weight: Tensor, stride: Pair) -> bool:
     """For several large maps, unless gradients of the weight by sample would take more memory than the maps."""
-    pixels, (outputs, inputs) = x.shape[2] * x.shape[3], weight.shape[:2]
+    height, width = (-(-side // step) for side, step in zip(x.shape[2:], stride, strict=True))
+    pixels, (outputs, inputs) = height * width, weight.shape[:2]
     large = pixels >= LEAST_PIXELS and len(x) >= LEAST_SAMPLES
     return large and outputs * inputs <= pixels * (outputs + inputs)
 
