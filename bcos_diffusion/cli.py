@@ -174,11 +174,15 @@ def data(
 
 def _train_command() -> Callable[..., None]:
     """The trainer's command; its options are those of the trainer itself, whose import takes seconds."""
+    from accelerate import PartialState
+
     from bcos_diffusion.train import TrainConfig
     from bcos_diffusion.train import train as run
 
     def train(config: Annotated[TrainConfig, tyro.conf.arg(name="")]) -> None:
-        print(f"wrote {run(config)}; explain with: {PROGRAM} explain PROMPT --model {config.out / 'pipeline'}")
+        folder = run(config)
+        if PartialState().is_main_process:
+            print(f"wrote {folder}; explain with: {PROGRAM} explain PROMPT --model {folder}")
 
     # An annotation from a local import can only be read by value.
     train.__annotations__["config"] = Annotated[TrainConfig, tyro.conf.arg(name="")]
@@ -187,7 +191,7 @@ def _train_command() -> Callable[..., None]:
 
 
 def _train_later() -> None:
-    """Train a model on scenes; run the same command again to go on where it was cut."""
+    """Train a model on scenes or on shards; run the same command again to go on where it was cut."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -12,56 +12,58 @@ no effect has any mass, and a tie of the mass would take all of it from the word
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bcos_diffusion.denoiser import Conditioning
-from bcos_diffusion.diffusion import add_noise, paired_noise
+from bcos_diffusion.diffusion import add_noise, noise_schedule
+from bcos_diffusion.encoding import encode
 from bcos_diffusion.model import TextToImage
 from bcos_diffusion.text import TextBatch
 from bcos_kernels.mode import stacked
 
 
-def drop_words(batch: TextBatch, caption_p: float, word_p: float, generator: torch.Generator) -> TextBatch:
+def drop_words(batch: TextBatch, caption_p: float, word_p: float, caption: Tensor, words: Tensor) -> TextBatch:
     """Drop whole captions (for guidance) and single words (so that none is relied on when absent).
 
-    caption_p, word_p: probabilities in [0, 1]. Returns a batch with the same ids and a smaller mask.
+    caption_p, word_p: probabilities in [0, 1]; caption: ``[N]``, words: ``[N, L]``, uniform in [0, 1). Returns a
+    batch with the same ids and a smaller mask.
     """
-    n, length = batch.mask.shape
-    keep_caption = torch.rand(n, 1, generator=generator) >= caption_p
-    keep_word = torch.rand(n, length, generator=generator) >= word_p
-    keep_token = keep_word.gather(1, batch.word_index.clamp(min=0))
+    keep_caption = (caption >= caption_p)[:, None]
+    keep_token = (words >= word_p).gather(1, batch.word_index.clamp(min=0))
     return dataclasses.replace(batch, mask=batch.mask & keep_caption & keep_token)
 
 
-def draw_timesteps(n: int, steps: int, generator: torch.Generator) -> Tensor:
-    """``n`` integers below ``steps``: 40% of them uniform, the density of the others rising linearly with t.
+def draw_timesteps(uniform: Tensor, steps: int) -> Tensor:
+    """Integers ``[N]`` below ``steps`` from ``uniform [N, 2]``: 40% uniform, the density of the others rising with t.
 
     A shape is chosen while the picture is mostly noise, and learned there far more slowly than its details.
     """
-    share = torch.rand(n, generator=generator)
-    share = torch.where(torch.rand(n, generator=generator) < 0.4, share, share.sqrt())
+    share = torch.where(uniform[:, 0] < 0.4, uniform[:, 1], uniform[:, 1].sqrt())
     return (share * steps).long().clamp(max=steps - 1)
 
 
-def denoising_loss(x_hat: Tensor, x_0: Tensor) -> Tensor:
-    """Mean squared error over six channels, in fp32."""
-    return F.mse_loss(x_hat.float(), x_0.float())
+def denoising_loss(predicted: Tensor, target: Tensor) -> Tensor:
+    """Mean squared error ``[N]`` over six channels, in fp32."""
+    return _squared_gap(predicted, target)
 
 
 def effect_loss(
-    model: TextToImage, x_t: Tensor, t: Tensor, batch: TextBatch, x_hat: Tensor, generator: torch.Generator
+    model: TextToImage, x_t: Tensor, t: Tensor, batch: TextBatch, predicted: Tensor, score: Tensor
 ) -> Tensor:
-    """Mean squared gap between the colour of one random word's contribution and of the effect of dropping it.
+    """Mean squared gap ``[N]`` between the colour of one word's contribution and of the effect of dropping it.
 
-    x_hat: ``[N, 6, H, W]``, the model's own prediction for ``batch`` at (x_t, t); used as a constant.
+    predicted: ``[N, 6, H, W]``, the model's own prediction for ``batch`` at (x_t, t), used as a constant; score:
+    ``[N, L]``, of the tokens: the content word of the largest one is taken.
     """
-    chosen = _one_word(batch, generator)  # [N, L]
+    chosen = _one_word(batch, score)  # [N, L]
     without = dataclasses.replace(batch, mask=batch.mask & ~chosen)
     with torch.no_grad():
-        effect = x_hat.detach() - model(x_t, t, without)
+        effect = predicted.detach() - model(x_t, t, without)
     text = model.condition(batch)
     alone = text.values * chosen[:, :, None].to(text.values.dtype)
     # Where time adds, the U-Net reads its tangent from the last part, so one more is needed.
@@ -72,7 +74,7 @@ def effect_loss(
         parts = Conditioning(values, text.keys, text.mask)
         stack = model.unet(torch.cat([x_t, nothing] + [nothing] * blanks), t, parts)
     contribution = stack[len(x_t) : 2 * len(x_t)]
-    return F.mse_loss(colour_part(contribution).float(), colour_part(effect).float())
+    return _squared_gap(colour_part(contribution), colour_part(effect))
 
 
 def colour_part(z: Tensor) -> Tensor:
@@ -80,35 +82,71 @@ def colour_part(z: Tensor) -> Tensor:
     return (z[:, :3] - z[:, 3:]) / 2
 
 
-def _one_word(batch: TextBatch, generator: torch.Generator) -> Tensor:
-    """Mark all tokens of one random content word per caption. Returns ``[N, L]`` bool."""
+def _squared_gap(a: Tensor, b: Tensor) -> Tensor:
+    return F.mse_loss(a.float(), b.float(), reduction="none").flatten(1).mean(1)
+
+
+def _one_word(batch: TextBatch, score: Tensor) -> Tensor:
+    """Mark all tokens of the content word with the largest score in each caption. Returns ``[N, L]`` bool."""
     carries = batch.mask & batch.value_mask
-    score = torch.rand(carries.shape, generator=generator).to(carries.device).masked_fill(~carries, -1.0)
-    word = batch.word_index.gather(1, score.argmax(1, keepdim=True))  # [N, 1]
+    word = batch.word_index.gather(1, score.masked_fill(~carries, -1.0).argmax(1, keepdim=True))  # [N, 1]
     return carries & (batch.word_index == word)
 
 
-def training_loss(
-    model: TextToImage,
-    x_0: Tensor,
-    batch: TextBatch,
-    alpha_bar: Tensor,
-    generator: torch.Generator,
-    effect_weight: float = 0.0,
-    effect_fraction: float = 0.125,
-) -> dict[str, Tensor]:
-    """The losses of one step: ``total``, ``denoising`` and, with a positive weight, ``effect``.
+@dataclass(frozen=True)
+class Portion:
+    """What a process computes the loss of at once: some samples of a step, with all that was drawn for them.
 
-    x_0: ``[N, 6, H, W]``; the effect term reads the first ``effect_fraction`` of the batch.
+    images: uint8 ``[N, 3, H, W]``; t: ``[N]``; noise: ``[N, 3, H, W]``; weights: ``[N]``, each sample's share of the
+    step's loss; effect_rows: which samples the effect term reads, ``[M]``, with effect_scores ``[M, L]`` of their
+    tokens and effect_weights ``[M]``. A weight of 0 belongs to a sample that only keeps processes in step.
     """
-    t = draw_timesteps(len(x_0), len(alpha_bar), generator).to(x_0.device)
-    noise = paired_noise(x_0.shape, generator).to(x_0.device)
-    x_t = add_noise(x_0, t, noise, alpha_bar)
-    x_hat = model(x_t, t, batch)
-    losses = {"denoising": denoising_loss(x_hat, x_0)}
-    losses["total"] = losses["denoising"]
-    if effect_weight > 0:
-        rows = slice(0, max(1, round(effect_fraction * len(x_0))))
-        losses["effect"] = effect_loss(model, x_t[rows], t[rows], batch[rows], x_hat[rows], generator)
-        losses["total"] = losses["total"] + effect_weight * losses["effect"]
-    return losses
+
+    images: Tensor
+    text: TextBatch
+    t: Tensor
+    noise: Tensor
+    weights: Tensor
+    effect_rows: list[int]
+    effect_scores: Tensor
+    effect_weights: Tensor
+
+    def to(self, device: torch.device) -> Portion:
+        """The same portion on ``device``."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        moved: dict[str, Any] = {n: v.to(device) for n, v in values.items() if isinstance(v, (Tensor, TextBatch))}
+        return dataclasses.replace(self, **moved)
+
+
+class Objective(nn.Module):
+    """Model and loss as one module, so that what wraps it (DDP, FSDP) sees a single forward pass."""
+
+    alpha_bar: Tensor
+
+    def __init__(self, model: TextToImage, effect_weight: float = 0.0):
+        super().__init__()
+        self.model = model
+        self.effect_weight = effect_weight
+        self.register_buffer("alpha_bar", noise_schedule(), persistent=False)
+
+    def forward(self, portion: Portion) -> dict[str, Tensor]:
+        """The portion's part of the losses of a step: ``total``, ``denoising`` and, where it has a weight, ``effect``.
+
+        The sum over the portions of a step is a mean over its samples, however it was divided.
+        """
+        model, text, t = self.model, portion.text, portion.t
+        dtype = self.alpha_bar.dtype
+        x_0 = encode(portion.images.to(dtype) / 255)
+        noise = torch.cat([portion.noise, -portion.noise], dim=1).to(dtype)
+        x_t = add_noise(x_0, t, noise, self.alpha_bar)
+        predicted = model(x_t, t, text)
+        target = x_0 if model.unet.predicts == "x_0" else noise
+        denoising = (denoising_loss(predicted, target) * portion.weights).sum()
+        if not self.effect_weight:
+            return {"denoising": denoising, "total": denoising}
+        effect = denoising.new_zeros(())
+        if portion.effect_rows:
+            rows = portion.effect_rows
+            gaps = effect_loss(model, x_t[rows], t[rows], text[rows], predicted[rows], portion.effect_scores)
+            effect = (gaps * portion.effect_weights).sum()
+        return {"denoising": denoising, "effect": effect, "total": denoising + self.effect_weight * effect}

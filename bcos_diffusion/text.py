@@ -35,8 +35,11 @@ class TextBatch:
     words: list[list[str]]
     texts: list[list[str]]
 
-    def __getitem__(self, rows: slice) -> TextBatch:
-        return dataclasses.replace(self, **{f.name: getattr(self, f.name)[rows] for f in fields(self)})
+    def __getitem__(self, rows: slice | Sequence[int]) -> TextBatch:
+        numbers = range(len(self.ids))[rows] if isinstance(rows, slice) else rows
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        taken = {n: v[list(numbers)] if isinstance(v, Tensor) else [v[i] for i in numbers] for n, v in values.items()}
+        return dataclasses.replace(self, **cast(Any, taken))
 
     def to(self, device: torch.device | str) -> TextBatch:
         """The same batch with its tensors on ``device``."""

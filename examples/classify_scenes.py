@@ -19,13 +19,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from bcos_diffusion.checkpoint import load_checkpoint, save_checkpoint
 from bcos_diffusion.encoding import encode
 from bcos_diffusion.evaluation.statistics import bootstrap, mean
 from bcos_diffusion.scenes import COLOURS, NOUNS
 from bcos_diffusion.scenes.layout import arrange, paint
-from bcos_diffusion.train import step_generator, update_ema
-from bcos_diffusion.training_log import TrainingLog
+from bcos_diffusion.training.checkpoint import Progress, find_checkpoint, load_checkpoint, save_checkpoint
+from bcos_diffusion.training.draws import sample_generator
+from bcos_diffusion.training.ema import start_ema, update_ema
+from bcos_diffusion.training.log import TrainingLog
 from bcos_kernels import BcosConv2d, PointingGame, contribution_image, explain, pointing_game, write_png
 from bcos_kernels.attribution.grids import stitch
 from bcos_kernels.files import write_json, write_tensors
@@ -112,12 +113,13 @@ def train(config: Config) -> Classifier:
     torch.manual_seed(config.seed)
     model = Classifier(config.widths, len(CLASSES))
     optimiser = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=0.0)
-    ema = {name: p.detach().clone() for name, p in model.named_parameters()}
-    done = load_checkpoint(config.out, model, optimiser, ema)
+    ema = start_ema(model)
+    found = find_checkpoint(config.out)
+    done = 0 if found is None else load_checkpoint(found, model, optimiser, ema)[0].step
     log = TrainingLog(config.out, done)
     for step in tqdm(range(done, config.steps), initial=done, total=config.steps, disable=None):
         images, labels = scenes(config, 0, step * config.batch_size, config.batch_size)
-        mirrored = torch.rand(len(images), generator=step_generator(config.seed, step)) < 0.5
+        mirrored = torch.rand(len(images), generator=sample_generator(config.seed, step)) < 0.5
         images[mirrored] = images[mirrored].flip(-1)
         for group in optimiser.param_groups:
             group["lr"] = config.learning_rate * min(1, (step + 1) / 100) * (1 - step / config.steps)
@@ -133,7 +135,8 @@ def train(config: Config) -> Classifier:
             right = (logits.argmax(1) == labels).double().mean()
             log.write(step + 1, {"loss": float(loss.detach()), "accuracy": float(right)})
         if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
-            save_checkpoint(config.out, step + 1, model, optimiser, ema)
+            progress = Progress(step + 1, (step + 1) * config.batch_size)
+            save_checkpoint(config.out, progress, model, optimiser, ema)
     model.load_state_dict(ema)
     return model.eval()
 

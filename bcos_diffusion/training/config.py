@@ -1,0 +1,73 @@
+"""What a training run is told: how long, how fast, on what, and how it is spread over processes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from bcos_diffusion.unet import UNetConfig
+
+SCENES = "scenes"
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How long, how fast and on what to train; the U-Net's own shape is ``model``."""
+
+    out: Path
+    model: UNetConfig = field(default_factory=UNetConfig)
+    data: str = SCENES
+    """``scenes``, or a folder of webdataset shards."""
+    steps: int = 20_000
+    batch_size: int = 64
+    """Images of one step, over all processes."""
+    micro_batch: int | None = None
+    """Most images that a process takes at once, for less memory; a step then takes several rounds."""
+    learning_rate: float = 6e-4
+    weight_decay: float = 0.0
+    warmup: int = 300
+    cooldown: float = 0.2
+    """Final share of the steps over which the learning rate falls linearly to zero."""
+    ema: float = 0.998
+    ema_on_cpu: bool = False
+    """Keep the averaged weights in the memory of the CPU."""
+    clip: float = 0.3
+    caption_dropout: float = 0.1
+    """Share of whole captions dropped, for classifier-free guidance."""
+    word_dropout: float = 0.15
+    """Share of single words dropped, so that no word is relied on when it is absent."""
+    effect_weight: float = 2.0
+    """Weight of the term that ties a word's contribution to the effect of dropping it."""
+    flip: bool = False
+    """Mirror half of the images; of scenes also left and right in their captions."""
+    precision: Literal["no", "bf16", "fp16"] = "no"
+    """Mixed precision as accelerate names it: no, bf16 or fp16."""
+    shard: bool = False
+    """Spread weights, gradients, optimiser and averaged weights over the processes (FSDP)."""
+    recompute: bool = False
+    """Compute activations again in the backward pass instead of keeping them (gradient checkpointing)."""
+    workers: int = 1
+    """Threads of each process that prepare batches ahead."""
+    seed: int = 0
+    log_every: int = 20
+    save_every: int = 500
+    sample_every: int = 1000
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.batch_size < 1:
+            raise ValueError(f"steps and batch_size must be at least 1, got {self.steps} and {self.batch_size}")
+        for name in ("micro_batch", "workers", "log_every", "save_every", "sample_every"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        for name in ("caption_dropout", "word_dropout", "cooldown"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
+
+
+def learning_rate(config: TrainConfig, step: float) -> float:
+    """Linear warm-up, then constant, then a linear fall over the last ``cooldown`` of the steps."""
+    rise = min(1.0, (step + 1) / max(1, config.warmup))
+    fall = min(1.0, (config.steps - step) / (config.cooldown * config.steps)) if config.cooldown else 1.0
+    return config.learning_rate * rise * fall
