@@ -75,7 +75,7 @@ def save_checkpoint(
             "scaler": scaler,
             "tensors": files,
         }
-        write_json(new / "index.json", index)
+        write_json(new / "index.json", index | {"tensors": files})
         _to_disk(new / "index.json")
     for older in _checkpoints(folder)[:-1]:
         shutil.rmtree(older)
