@@ -1,4 +1,4 @@
-"""What the model is trained on: predict x_0, and let a token's contribution match its effect.
+"""What the model is trained on: predict x_0 or the noise, and let a token's contribution match its effect.
 
 The second term (mathematics §6) is label-free. For one token i of a caption at the same x_t it asks
 
@@ -27,12 +27,13 @@ from bcos_kernels.mode import stacked
 def drop_words(batch: TextBatch, caption_p: float, word_p: float, generator: torch.Generator) -> TextBatch:
     """Drop whole captions (for guidance) and single words (so that none is relied on when absent).
 
-    caption_p, word_p: probabilities in [0, 1]. Returns a batch with the same ids and a smaller mask.
+    caption_p, word_p: probabilities in [0, 1]. Start, end and padding tokens go with their caption only. Returns a
+    batch with the same ids and a smaller mask.
     """
     n, length = batch.mask.shape
     keep_caption = torch.rand(n, 1, generator=generator) >= caption_p
     keep_word = torch.rand(n, length, generator=generator) >= word_p
-    keep_token = keep_word.gather(1, batch.word_index.clamp(min=0))
+    keep_token = keep_word.gather(1, batch.word_index.clamp(min=0)) | batch.special
     return dataclasses.replace(batch, mask=batch.mask & keep_caption & keep_token)
 
 
@@ -46,9 +47,9 @@ def draw_timesteps(n: int, steps: int, generator: torch.Generator) -> Tensor:
     return (share * steps).long().clamp(max=steps - 1)
 
 
-def denoising_loss(x_hat: Tensor, x_0: Tensor) -> Tensor:
-    """Mean squared error over six channels, in fp32."""
-    return F.mse_loss(x_hat.float(), x_0.float())
+def denoising_loss(predicted: Tensor, target: Tensor) -> Tensor:
+    """Mean squared error over six channels, in fp32; the target is x_0 or the zero-mean unit-variance noise."""
+    return F.mse_loss(predicted.float(), target.float())
 
 
 def effect_loss(
@@ -56,8 +57,11 @@ def effect_loss(
 ) -> Tensor:
     """Mean squared gap between the colour of one random word's contribution and of the effect of dropping it.
 
-    x_hat: ``[N, 6, H, W]``, the model's own prediction for ``batch`` at (x_t, t); used as a constant.
+    x_hat: ``[N, 6, H, W]``, the model's own prediction for ``batch`` at (x_t, t), of x_0 or of the noise; used as a
+    constant. Raises ValueError for a model whose layers have biases, of which no word contributes a part.
     """
+    if not model.unet.explainable:
+        raise ValueError("words contribute nothing of their own where layers have biases: set effect_weight to 0")
     chosen = _one_word(batch, generator)  # [N, L]
     without = dataclasses.replace(batch, mask=batch.mask & ~chosen)
     with torch.no_grad():
@@ -105,7 +109,7 @@ def training_loss(
     noise = paired_noise(x_0.shape, generator).to(x_0.device)
     x_t = add_noise(x_0, t, noise, alpha_bar)
     x_hat = model(x_t, t, batch)
-    losses = {"denoising": denoising_loss(x_hat, x_0)}
+    losses = {"denoising": denoising_loss(x_hat, x_0 if model.unet.predicts == "x_0" else noise)}
     losses["total"] = losses["denoising"]
     if effect_weight > 0:
         rows = slice(0, max(1, round(effect_fraction * len(x_0))))

@@ -24,12 +24,13 @@ from bcos_diffusion.unet import TIME_CONDITIONINGS, timestep_embedding
 class PaperUNetConfig:
     """Shape of a :class:`PaperUNet`; by default the paper's.
 
-    channels: per level, each of half the size of the last; attention: which levels attend to pixels and tokens, the
+    patch: side in pixels of what the first level sees as one, 1 at the paper's size; channels: per level, each of half the size of the last; attention: which levels attend to pixels and tokens, the
     middle always does; groups: of the group norms; text_dim: width of a token; layers: "bcos" or "vanilla".
     Raises ValueError for shapes that cannot be.
     """
 
     size: int = 64
+    patch: int = 1
     channels: tuple[int, ...] = (320, 320, 1280, 1280)
     attention: tuple[bool, ...] = (True, True, True, False)
     blocks: int = 1
@@ -55,13 +56,13 @@ class PaperUNetConfig:
                     f"channels must be multiples of groups ({self.groups}) and head_dim ({self.head_dim}), got {width}"
                 )
         if self.size % self.stride:
-            raise ValueError(f"size must be a multiple of {self.stride} for this depth, got {self.size}")
+            raise ValueError(f"size must be a multiple of {self.stride} for this depth and patch, got {self.size}")
         Layers(self.layers)
 
     @property
     def stride(self) -> int:
-        """How many pixels a side of the last level's pixels has."""
-        return 2 ** (len(self.channels) - 1)
+        """How many pixels of the picture make a side of one of the last level's."""
+        return self.patch * 2 ** (len(self.channels) - 1)
 
     def to_dict(self) -> dict[str, object]:
         """The configuration as JSON-ready values."""
@@ -105,7 +106,7 @@ class PaperUNet(Denoiser):
         layers = Layers(config.layers, config.b, config.convention)
         first, last = config.channels[0], config.channels[-1]
         self.time = Apart(layers.linear(first, 4 * first), layers.silu(), layers.linear(4 * first, 4 * first))
-        self.conv_in = layers.conv(6, first, 3)
+        self.conv_in = layers.conv(6 * config.patch**2, first, 3)
         self.down, self.downsample = nn.ModuleList(), nn.ModuleList()
         kept = [first]  # channels of what the way up reads again
         for level, channels in enumerate(config.channels):
@@ -132,7 +133,7 @@ class PaperUNet(Denoiser):
                 self.upsample.append(layers.conv(channels, channels, 3))
         self.norm_out = layers.group_norm(config.groups, first, eps=1e-5)
         self.act_out = layers.silu()
-        self.conv_out = layers.conv(first, 6, 3)
+        self.conv_out = layers.conv(first, 6 * config.patch**2, 3)
 
     def forward(self, x_t: Tensor, t: Tensor, text: Conditioning) -> Tensor:
         """Predict what ``predicts`` says.
@@ -143,7 +144,7 @@ class PaperUNet(Denoiser):
         self._check(x_t)
         dtype = next(self.parameters()).dtype
         time = self.time(timestep_embedding(t, self.config.channels[0]).to(dtype))
-        h = self.conv_in(x_t)
+        h = self.conv_in(F.pixel_unshuffle(x_t, self.config.patch))
         kept = [h]
         for level, stages in enumerate(self.down):
             for stage in cast(nn.ModuleList, stages):
@@ -159,7 +160,7 @@ class PaperUNet(Denoiser):
                 h = stage(torch.cat([h, kept.pop()], dim=1), time, text)
             if level < len(self.upsample):
                 h = self.upsample[level](F.interpolate(h, scale_factor=2.0, mode="nearest"))
-        return self.conv_out(self.act_out(self.norm_out(h)))
+        return F.pixel_shuffle(self.conv_out(self.act_out(self.norm_out(h))), self.config.patch)
 
     def _check(self, x_t: Tensor) -> None:
         stride = self.config.stride
