@@ -19,7 +19,8 @@ from tqdm import tqdm
 
 from bcos_diffusion.model import TextToImage
 from bcos_diffusion.objective import Objective, Portion
-from bcos_diffusion.pipeline import BcosDiffusionPipeline
+from bcos_diffusion.pipeline import BcosDiffusionPipeline, Defaults
+from bcos_diffusion.presets import build, preset
 from bcos_diffusion.scenes import vocabulary
 from bcos_diffusion.text import Tokenizer
 from bcos_diffusion.training.batches import Round, portions
@@ -39,7 +40,15 @@ OnStep = Callable[[int, dict[str, float]], None]
 def build_model(config: TrainConfig) -> TextToImage:
     """The model that ``config`` describes, with its random start."""
     torch.manual_seed(config.seed)
+    paper = config.paper
+    if paper.name is not None:
+        return build(paper.name, paper.size, paper.text, paper.time_conditioning)
     return TextToImage(config.model, Tokenizer(vocabulary()))
+
+
+def sampling_defaults(config: TrainConfig) -> Defaults:
+    """How the model that ``config`` describes is sampled."""
+    return preset(config.paper.name, config.paper.size).defaults if config.paper.name else Defaults()
 
 
 def train(config: TrainConfig, on_step: OnStep | None = None, data: TrainingSource | None = None) -> Path:
@@ -58,13 +67,13 @@ class Run:
 
     def __init__(self, config: TrainConfig, data: TrainingSource | None):
         self.config = config
-        self.data = data or open_source(config)
         self.total = config.steps * config.batch_size
         self.accelerator = start(config)
         self.model = build_model(config)
+        self.data = data or open_source(config, self.model.unet.config.size)
         if config.recompute:
             recompute(self.model.unet)
-        objective = Objective(self.model, config.effect_weight)
+        objective = Objective(self.model, config.effect)
         self.objective = wrap(self.accelerator, objective, self.model.unet, config.shard)
         groups = parameter_groups(self.model)
         optimiser = torch.optim.AdamW(groups, weight_decay=config.weight_decay, betas=(0.9, 0.99))
@@ -183,6 +192,8 @@ class Run:
             if self.accelerator.is_main_process:
                 weights[name] = average
         if self.accelerator.is_main_process:
-            pipeline = BcosDiffusionPipeline.from_model(self.model, weights)
+            pipeline = BcosDiffusionPipeline.from_model(
+                self.model, weights, sampling_defaults(self.config), self.config.paper.name or "unnamed"
+            )
             pipeline.save_pretrained(self.config.out / "pipeline")
             write_samples(pipeline, self.config.out / "samples" / f"{self.progress.step:07d}.png")
