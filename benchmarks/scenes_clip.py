@@ -2,8 +2,8 @@
 
     python -m benchmarks.scenes_clip --out runs/scenes-clip
 
-Writes the folder that ``--paper.text`` of the trainer reads: ``open_clip_config.json`` and the text tower's weights under
-open_clip's names; and ``log.json``, with how often the right caption is found among 256 held-out pairs.
+Writes a folder that ``--paper.text`` of the trainer reads: ``open_clip_config.json`` and the text tower's weights
+under open_clip's names; and ``log.json``, with how often the right caption is found among 256 held-out pairs.
 """
 
 from __future__ import annotations
