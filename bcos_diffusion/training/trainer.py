@@ -33,6 +33,9 @@ from bcos_diffusion.training.recomputation import recompute
 from bcos_diffusion.training.samples import write_samples
 from bcos_diffusion.training.source import TrainingSource, open_source
 
+MOST_SKIPPED = 100
+"""Steps in a row without a finite gradient after which a run is given up."""
+
 OnStep = Callable[[int, dict[str, float]], None]
 
 
@@ -59,6 +62,8 @@ class Run:
     def __init__(self, config: TrainConfig, data: TrainingSource | None):
         self.config = config
         self.data = data or open_source(config)
+        if self.data.size != config.model.size:
+            raise ValueError(f"the data has images of {self.data.size} pixels, the model reads {config.model.size}")
         self.total = config.steps * config.batch_size
         self.accelerator = start(config)
         self.model = build_model(config)
@@ -72,6 +77,7 @@ class Run:
         self.ema = start_ema(self.model, "cpu" if config.ema_on_cpu else None)
         self.identity = {"seed": config.seed, "data": config.data}
         self.progress = self._resume()
+        self.skipped_in_a_row = 0
 
     def train(self, on_step: OnStep | None) -> None:
         """Take the steps that are left."""
@@ -130,6 +136,9 @@ class Run:
         if took:
             update_ema(self.ema, self.model, self.config.ema, self.progress.step)
         self.progress = self.progress.after(len(round_.step), took)
+        self.skipped_in_a_row = 0 if took else self.skipped_in_a_row + 1
+        if self.skipped_in_a_row == MOST_SKIPPED:
+            raise ValueError(f"the gradient has not been finite for {MOST_SKIPPED} steps; lower the learning rate")
         return losses, norm
 
     def _alone(self, round_: Round) -> AbstractContextManager[None]:
