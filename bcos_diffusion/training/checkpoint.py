@@ -25,6 +25,7 @@ from bcos_diffusion.training.tensor_files import TensorFiles
 from bcos_kernels.files import read_json, write_json, write_tensors
 
 FORMAT = "bcos_diffusion.training/2"
+PARTS = {"progress", "run", "scaler", "tensors"}
 FILE_BYTES = 2**30
 
 
@@ -107,7 +108,7 @@ def load_checkpoint(
     Raises ValueError when the checkpoint is damaged, belongs to a model of another shape, or to another ``run``.
     """
     index = read_json(path / "index.json")
-    if not isinstance(index, dict) or index.get("format") != FORMAT:
+    if not isinstance(index, dict) or index.get("format") != FORMAT or not index.keys() >= PARTS:
         raise ValueError(f"{path / 'index.json'} is not an index of the format {FORMAT!r}")
     before = index["run"]
     changed = [f"{k} {before.get(k)!r}, not {v!r}" for k, v in (run or {}).items() if before.get(k) != v]

@@ -34,6 +34,9 @@ from bcos_diffusion.training.recomputation import recompute
 from bcos_diffusion.training.samples import write_samples
 from bcos_diffusion.training.source import TrainingSource, open_source
 
+MOST_SKIPPED = 100
+"""Steps in a row without a finite gradient after which a run is given up."""
+
 OnStep = Callable[[int, dict[str, float]], None]
 
 
@@ -70,7 +73,10 @@ class Run:
         self.total = config.steps * config.batch_size
         self.accelerator = start(config)
         self.model = build_model(config)
-        self.data = data or open_source(config, self.model.unet.config.size)
+        size = self.model.unet.config.size
+        self.data = data or open_source(config, size)
+        if self.data.size != size:
+            raise ValueError(f"the data has images of {self.data.size} pixels, the model reads {size}")
         if config.recompute:
             recompute(self.model.unet)
         objective = Objective(self.model, config.effect)
@@ -81,6 +87,7 @@ class Run:
         self.ema = start_ema(self.model, "cpu" if config.ema_on_cpu else None)
         self.identity = {"seed": config.seed, "data": config.data}
         self.progress = self._resume()
+        self.skipped_in_a_row = 0
 
     def train(self, on_step: OnStep | None) -> None:
         """Take the steps that are left."""
@@ -139,6 +146,9 @@ class Run:
         if took:
             update_ema(self.ema, self.model, self.config.ema, self.progress.step)
         self.progress = self.progress.after(len(round_.step), took)
+        self.skipped_in_a_row = 0 if took else self.skipped_in_a_row + 1
+        if self.skipped_in_a_row == MOST_SKIPPED:
+            raise ValueError(f"the gradient has not been finite for {MOST_SKIPPED} steps; lower the learning rate")
         return losses, norm
 
     def _alone(self, round_: Round) -> AbstractContextManager[None]:

@@ -9,8 +9,9 @@ from torch import Tensor
 from bcos_diffusion.denoiser import Conditioning
 from bcos_diffusion.diffusion import noise_schedule
 from bcos_diffusion.model import TextToImage
-from bcos_diffusion.objective import denoising_loss, draw_timesteps, drop_words, effect_loss, training_loss
+from bcos_diffusion.objective import Objective, Portion, denoising_loss, draw_timesteps, drop_words, effect_loss
 from bcos_diffusion.text import TextBatch, Tokenizer
+from bcos_diffusion.training.draws import draw
 from bcos_diffusion.unet import UNetConfig
 from bcos_kernels.mode import explanation_mode
 
@@ -55,7 +56,7 @@ def test_the_effect_term_equals_jacobians_and_two_predictions(time_conditioning:
     x_t, t = noisy(3)
     x_hat = model(x_t, t, batch)
     with torch.no_grad():
-        loss = effect_loss(model, x_t, t, batch, x_hat, torch.Generator().manual_seed(0))
+        losses = effect_loss(model, x_t, t, batch, x_hat, torch.rand(batch.ids.shape))
         values = model.text.values(batch.ids)
         gaps = []
         for row, word in enumerate(["cat", "broccolis", "blue"]):
@@ -68,14 +69,12 @@ def test_the_effect_term_equals_jacobians_and_two_predictions(time_conditioning:
             assert chosen.sum() == (3 if word == "broccolis" else 1)
             gaps.append((x_hat[row] - without, chosen))
     linear = jacobian(model, x_t, t, batch)
-    squares = []
     for row, (effect, chosen) in enumerate(gaps):
         contribution = sum(linear[row, :, p] @ values[row, p] for p in chosen.nonzero().flatten().tolist())
         direct, complement = (contribution - effect.flatten()).view(2, 3, -1)
-        squares.append(((direct - complement) / 2).pow(2))
-    expected = float(torch.cat(squares).mean())
-    assert expected > 0
-    assert float(loss) == pytest.approx(expected, rel=1e-5)  # the loss itself is taken in fp32
+        expected = float(((direct - complement) / 2).pow(2).mean())
+        assert expected > 0
+        assert float(losses[row]) == pytest.approx(expected, rel=1e-5)  # the loss itself is taken in fp32
 
 
 def test_the_effect_term_chooses_among_all_content_words() -> None:
@@ -84,7 +83,8 @@ def test_the_effect_term_chooses_among_all_content_words() -> None:
     x_t, t = noisy(1)
     x_hat = model(x_t, t, batch)
     with torch.no_grad():
-        losses = [effect_loss(model, x_t, t, batch, x_hat, torch.Generator().manual_seed(s)) for s in range(12)]
+        scores = torch.rand(12, *batch.ids.shape, generator=torch.Generator().manual_seed(0))
+        losses = [effect_loss(model, x_t, t, batch, x_hat, score) for score in scores]
     seen = {round(float(loss), 12) for loss in losses}
     assert len(seen) == 2
 
@@ -93,14 +93,15 @@ def test_a_caption_without_content_has_no_effect_term() -> None:
     model = tiny_model()
     x_t, t = noisy(1)
     for batch in (model.tokenizer.encode(["a on"]), model.tokenizer.encode_null(1)):
-        loss = effect_loss(model, x_t, t, batch, model(x_t, t, batch), torch.Generator())
+        loss = effect_loss(model, x_t, t, batch, model(x_t, t, batch), torch.rand(batch.ids.shape))
         assert loss.item() == 0
 
 
 def test_words_are_dropped_whole_and_as_often_as_asked() -> None:
     tokenizer, n = Tokenizer(WORDS), 4000
     batch = tokenizer.encode(["a cat on broccolis"] * n)
-    dropped = drop_words(batch, 0.3, 0.2, torch.Generator().manual_seed(0))
+    draws = draw(0, range(n), batch.ids.shape[1], size=1)
+    dropped = drop_words(batch, 0.3, 0.2, draws.caption, draws.words)
     assert torch.equal(dropped.ids, batch.ids)
     assert not (dropped.mask & ~batch.mask).any()
     kept = torch.stack([dropped.mask[:, :6].gather(1, torch.full((n, 1), p))[:, 0] for p in range(6)], 1)
@@ -118,28 +119,35 @@ def test_words_are_dropped_whole_and_as_often_as_asked() -> None:
 
 def test_dropping_nothing_or_everything() -> None:
     batch = Tokenizer(WORDS).encode(["a cat", "dog"])
-    generator = torch.Generator().manual_seed(0)
-    assert torch.equal(drop_words(batch, 0.0, 0.0, generator).mask, batch.mask)
-    assert not drop_words(batch, 1.0, 0.0, generator).mask.any()
-    assert not drop_words(batch, 0.0, 1.0, generator).mask.any()
+    draws = draw(0, range(2), batch.ids.shape[1], size=1)
+    assert torch.equal(drop_words(batch, 0.0, 0.0, draws.caption, draws.words).mask, batch.mask)
+    assert not drop_words(batch, 1.0, 0.0, draws.caption, draws.words).mask.any()
+    assert not drop_words(batch, 0.0, 1.0, draws.caption, draws.words).mask.any()
 
 
 def test_denoising_loss_is_a_mean_of_squares() -> None:
     a, b = torch.rand(2, 6, 3, 3), torch.rand(2, 6, 3, 3)
-    slow = sum((float(x) - float(y)) ** 2 for x, y in zip(a.flatten(), b.flatten(), strict=True)) / a.numel()
-    assert float(denoising_loss(a, b)) == pytest.approx(slow, rel=1e-5)
+    for found, x, y in zip(denoising_loss(a, b), a, b, strict=True):
+        slow = sum((float(p) - float(q)) ** 2 for p, q in zip(x.flatten(), y.flatten(), strict=True)) / x.numel()
+        assert float(found) == pytest.approx(slow, rel=1e-5)
+
+
+def portion(model: TextToImage, captions: list[str]) -> Portion:
+    """Samples 0, 1, … of a run with these captions, each with an equal share, all of them read by the effect term."""
+    n, batch = len(captions), model.tokenizer.encode(captions)
+    draws = draw(4, range(n), batch.ids.shape[1], size=8)
+    images = torch.randint(256, (n, 3, 8, 8), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    share = torch.full((n,), 1 / n)
+    t = draw_timesteps(draws.t, 1000)
+    return Portion(images, batch, t, draws.noise, share, list(range(n)), draws.effect, share)
+
+
+CAPTIONS = ["cat on blue", "dog", "a cat"]
 
 
 def test_the_total_is_the_weighted_sum_and_both_terms_train() -> None:
     model = tiny_model()
-    x_0, _ = noisy(3)
-    batch = model.tokenizer.encode(["cat on blue", "dog", "a cat"])
-
-    def losses(weight: float) -> dict[str, Tensor]:
-        generator = torch.Generator().manual_seed(4)
-        return training_loss(model, x_0, batch, noise_schedule().double(), generator, weight, effect_fraction=1.0)
-
-    plain, tied = losses(0.0), losses(2.0)
+    plain, tied = (Objective(model, weight).double()(portion(model, CAPTIONS)) for weight in (0.0, 2.0))
     assert set(plain) == {"total", "denoising"} and plain["total"] is plain["denoising"]
     assert torch.equal(plain["denoising"], tied["denoising"])
     assert tied["total"].item() == pytest.approx(tied["denoising"].item() + 2 * tied["effect"].item())
@@ -148,12 +156,29 @@ def test_the_total_is_the_weighted_sum_and_both_terms_train() -> None:
     assert table is not None and table.abs().sum() > 0
 
 
+@pytest.mark.parametrize("predicts", ["x_0", "noise"])
+def test_a_model_is_asked_for_what_it_predicts(predicts: str) -> None:
+    """Against the forward process written out, sample by sample."""
+    model = tiny_model()
+    model.unet.predicts = predicts
+    whole = portion(model, CAPTIONS)
+    found = Objective(model).double()(whole)["denoising"].item()
+    alpha_bar, gaps = noise_schedule().double(), []
+    with torch.no_grad():
+        for row in range(3):
+            rgb, noise = whole.images[row].double() / 255, whole.noise[row].double()
+            x_0, epsilon = torch.cat([rgb, 1 - rgb]), torch.cat([noise, -noise])
+            a = alpha_bar[whole.t[row]].sqrt()
+            x_t = a * x_0 + (1 - a) * 0.5 + (1 - a**2).sqrt() * 0.5 * epsilon
+            predicted = model(x_t[None], whole.t[row : row + 1], whole.text[row : row + 1])[0]
+            gaps.append((predicted - (x_0 if predicts == "x_0" else epsilon)).pow(2).mean())
+    assert found == pytest.approx(float(torch.stack(gaps).mean()), rel=1e-5)
+
+
 def test_timesteps_are_drawn_from_the_density_that_is_promised() -> None:
     """0.4 · u(s) + 0.6 · 2s: the share below s is 0.4 s + 0.6 s²."""
-    t = draw_timesteps(200_000, 1000, torch.Generator().manual_seed(0))
+    t = draw_timesteps(torch.rand(200_000, 2, generator=torch.Generator().manual_seed(0)), 1000)
     assert t.dtype == torch.int64 and t.min() >= 0 and t.max() == 999
     for share in (0.1, 0.3, 0.5, 0.8, 0.95):
         below = (t < 1000 * share).double().mean().item()
         assert below == pytest.approx(0.4 * share + 0.6 * share**2, abs=0.005)
-    again = draw_timesteps(200_000, 1000, torch.Generator().manual_seed(0))
-    assert torch.equal(t, again)

@@ -33,9 +33,8 @@ def torchrun() -> list[str]:
 
 
 def accelerate() -> list[str]:
-    options = ["--cpu", "--num_processes=2", "--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no"]
-    program = [sys.executable, "-m", "accelerate.commands.launch", *options, f"--main_process_port={free_port()}"]
-    return [*program, "--num_cpu_threads_per_process=1"]
+    options = ["--multi_gpu", "--num_processes=2", "--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no"]
+    return [sys.executable, "-m", "accelerate.commands.launch", *options, f"--main_process_port={free_port()}"]
 
 
 @pytest.fixture(scope="module")
