@@ -34,9 +34,7 @@ class Layers:
         padding = kernel_size // 2
         if self.kind == "vanilla":
             return nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding)
-        return BcosConv2d(
-            in_channels, out_channels, kernel_size, stride, padding, b=self.b, convention=self.convention
-        )
+        return BcosConv2d(in_channels, out_channels, kernel_size, stride, padding, b=self.b, convention=self.convention)
 
     def linear(self, in_features: int, out_features: int, bias: bool = True) -> nn.Module:
         """A linear layer ``[..., in_features]``; ``bias``: whether the ordinary one has one."""
