@@ -32,6 +32,7 @@ class FrozenText(nn.Module):
             )
         self._held = [tower.eval().requires_grad_(False)]  # a list keeps it out of the module tree
         self.tokenizer, self.source = tokenizer, source
+        self.sha256 = fingerprint(tower)  # before anyone rounds the weights
 
     @classmethod
     def load(cls, source: str | Path, reads: str = "encoder", special: str = "visible") -> FrozenText:
@@ -71,7 +72,7 @@ class FrozenText(nn.Module):
         """What a saved model says of its text: what is read, from where, and the hash of the weights."""
         return {
             "source": self.source,
-            "sha256": fingerprint(self.tower),
+            "sha256": self.sha256,
             "reads": self.tower.reads,
             "tokenizer": self.tokenizer.to_dict(),
         }
@@ -87,8 +88,8 @@ class FrozenText(nn.Module):
         inside = folder / named
         source = source or (inside if inside.exists() else named)
         text = cls.load(source, values["reads"], values["tokenizer"]["special"])
-        if (found := fingerprint(text.tower)) != values["sha256"]:
-            raise ValueError(f"{source} has other weights than the model was trained with (SHA-256 {found[:12]}…"
+        if text.sha256 != values["sha256"]:
+            raise ValueError(f"{source} has other weights than the model was trained with (SHA-256 {text.sha256[:12]}…"
                              f" instead of {values['sha256'][:12]}…)")  # fmt: skip
         text.source = named
         return text

@@ -24,9 +24,9 @@ from bcos_diffusion.unet import TIME_CONDITIONINGS, timestep_embedding
 class PaperUNetConfig:
     """Shape of a :class:`PaperUNet`; by default the paper's.
 
-    patch: side in pixels of what the first level sees as one, 1 at the paper's size; channels: per level, each of half the size of the last; attention: which levels attend to pixels and tokens, the
-    middle always does; groups: of the group norms; text_dim: width of a token; layers: "bcos" or "vanilla".
-    Raises ValueError for shapes that cannot be.
+    patch: side in pixels of what the first level sees as one, 1 in the paper; channels: per level, each of half the
+    size of the last; attention: which levels attend to pixels and tokens, the middle always does; groups: of the
+    group norms; text_dim: width of a token; layers: "bcos" or "vanilla". Raises ValueError for what cannot be.
     """
 
     size: int = 64

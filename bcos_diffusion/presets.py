@@ -36,12 +36,12 @@ class Preset:
 SIZES = {
     "paper": PaperUNetConfig(),
     "base": PaperUNetConfig(
-        size=32, channels=(64, 128, 256), attention=(False, True, True), head_dim=32, groups=16
+        size=32, patch=2, channels=(64, 128, 192), attention=(True, True, True), head_dim=32, groups=16
     ),
     "small": PaperUNetConfig(
-        size=32, channels=(32, 64, 128), attention=(False, True, True), head_dim=32, groups=8
+        size=32, patch=2, channels=(32, 64, 96), attention=(True, True, True), head_dim=32, groups=8
     ),
-}  # fmt: skip
+}
 
 # What the U-Net is, what of CLIP it reads, what the image may see of CLIP's layout, and the sampler's update. Noise
 # has no mean to write as a pair-mean, so the constants of the standard update are the model's own.
