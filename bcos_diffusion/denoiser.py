@@ -34,7 +34,17 @@ class Denoiser(nn.Module):
     predicts: str = "x_0"
     time_adds: bool = False
     """Whether the timestep adds to the stream. Then its tangent is the last part of a stacked batch."""
+    stride: int | None = None
+    """Height and width may be any multiples of it; None: images have the size of the configuration alone."""
 
     def forward(self, x_t: Tensor, t: Tensor, text: Conditioning) -> Tensor:
         """Predict what ``predicts`` says; a subclass implements it."""
         raise NotImplementedError
+
+    def check_size(self, height: int, width: int) -> None:
+        """Raise ValueError for images that the network cannot draw."""
+        own = self.config.size
+        if self.stride is None and (height, width) != (own, own):
+            raise ValueError(f"this model draws images of {own}x{own} pixels only, not {width}x{height}")
+        if self.stride is not None and (min(height, width) < 1 or height % self.stride or width % self.stride):
+            raise ValueError(f"width and height must be multiples of {self.stride} pixels, got {width}x{height}")
