@@ -5,7 +5,7 @@ Numbers come from one backward pass over the run, maps from forward passes; both
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +18,7 @@ from bcos_diffusion.denoiser import Conditioning
 from bcos_diffusion.diffusion import ddim_timesteps
 from bcos_diffusion.explain import Explanation, explain_job
 from bcos_diffusion.job import Job
-from bcos_diffusion.phrases import Group, groups
+from bcos_diffusion.phrases import Group, groups, require_phrases
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
 from bcos_diffusion.trace import Source, Watcher, push
 from bcos_kernels.mode import primal, slices
@@ -78,6 +78,7 @@ def explain_in_detail(
     """Draw and explain the one picture of a job, made of this prompt and seed, by step and layer too."""
     if len(job) != 1:
         raise ValueError(f"a breakdown is of one picture, the job has {len(job)}")
+    require_phrases(job.batch, phrases)
     spoken = groups(job.prompts(0), phrases)
     sources, states, predictions = job.sources[0], [], []
 
@@ -148,7 +149,7 @@ def layer_maps(pipeline: BcosDiffusionPipeline, job: Job, spoken: Sequence[Group
 
 
 @contextmanager
-def _heard_only_in(name: str, listeners: dict[str, nn.Module]) -> Iterator[None]:
+def _heard_only_in(name: str, listeners: Mapping[str, nn.Module]) -> Iterator[None]:
     """In all attentions but one, let the image hear the words and silence the parts of a stack that trace them."""
 
     def silence(_module: nn.Module, _args: Any, output: Tensor) -> Tensor:

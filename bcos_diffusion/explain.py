@@ -14,13 +14,15 @@ from torch import Tensor
 
 from bcos_diffusion.encoding import decode
 from bcos_diffusion.job import Job
-from bcos_diffusion.phrases import Group, groups
+from bcos_diffusion.phrases import Group, groups, require_phrases
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
 from bcos_diffusion.regions import Box, RegionReport, report
-from bcos_diffusion.relevance import Part, relevance
+from bcos_diffusion.relevance import Part, mean_free, relevance
 from bcos_diffusion.start import Start
 from bcos_diffusion.text import TextBatch
 from bcos_diffusion.trace import Source, Trace, Watcher
+
+__all__ = ["Explanation", "Part", "explain", "explain_job", "mean_free", "relevance"]
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,7 @@ def explain(
             callback(number, state[:, 0])
 
     job = pipeline.job([prompt], [negative_prompt], [seed], steps, guidance, update, size, start)
+    require_phrases(job.batch, phrases)
     return explain_job(pipeline, job, [prompt], [negative_prompt], [seed], watch, phrases)[0]
 
 
@@ -159,14 +162,16 @@ def explain_job(
     watch: Watcher | None = None,
     phrases: Sequence[str] = (),
 ) -> list[Explanation]:
-    """Draw and explain the N pictures of a job, made of these prompts and seeds, in one pass over all."""
-    spoken = [groups(job.prompts(i), phrases) for i in range(len(job))]  # a phrase that is missing is found first
+    """Draw and explain the N pictures of a job, made of these prompts and seeds, in one pass over all.
+
+    phrases: words that are explained as one in prompts that have them beside each other.
+    """
     found = []
     for i, result in enumerate(pipeline.trace(job, watch)):
         image = decode(result.image[None])[0].clamp(0, 1)
         reconstruction = decode(result.tokens.sum(0)[None])[0].clamp(0, 1)
         tokens = _parts(result, _single_tokens(job.prompts(i)))
-        words = _parts(result, spoken[i])
+        words = _parts(result, groups(job.prompts(i), phrases))
         found.append(Explanation(
             prompts[i], seeds[i], job.steps, job.guidance, job.update, pipeline.name, result, image, reconstruction,
             tokens, words, negative_prompts[i], job.start,

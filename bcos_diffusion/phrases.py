@@ -22,10 +22,9 @@ def groups(batch: TextBatch, phrases: Sequence[str] = ()) -> tuple[Group, ...]:
     """The words of a prompt (row 0) and its negative (row 1), in order; those of a phrase are one group.
 
     A phrase is found wherever its words stand beside each other; every place is a group of its own. Where phrases
-    overlap, the longer one wins. Raises ValueError for a phrase that the prompts do not have.
+    overlap, the first in the prompt wins, and of those that begin together the longest.
     """
-    wanted = sorted({tuple(phrase.lower().split()) for phrase in phrases}, key=lambda words: (-len(words), words))
-    missing = set(wanted)
+    wanted = sorted({_split(phrase) for phrase in phrases}, key=len, reverse=True)
     found: list[Group] = []
     for row, words in enumerate(batch.words):
         tokens: list[list[Source]] = [[] for _ in words]
@@ -34,14 +33,29 @@ def groups(batch: TextBatch, phrases: Sequence[str] = ()) -> tuple[Group, ...]:
                 tokens[word].append(Source(row, position))
         at = 0
         while at < len(words):
-            here = [p for p in wanted if p and tuple(w.lower() for w in words[at : at + len(p)]) == p]
-            missing -= set(here)
-            count = len(here[0]) if here else 1
+            count = next((len(phrase) for phrase in wanted if _stands_at(phrase, words, at)), 1)
             members = tuple(source for word in tokens[at : at + count] for source in word)
             found.append(Group(" ".join(words[at : at + count]), members, negative=row == 1))
             at += count
-    if missing:
-        spoken = " ".join(word for words in batch.words for word in words)
-        named = ", ".join(repr(" ".join(phrase)) for phrase in sorted(missing))
-        raise ValueError(f"the prompt does not have {named} as words beside each other; its words: {spoken}")
     return tuple(found)
+
+
+def require_phrases(batch: TextBatch, phrases: Sequence[str]) -> None:
+    """Raise ValueError for phrases that neither a prompt nor its negative has."""
+    spoken = list(batch.words)
+    missing = [p for p in phrases if not any(_stands_at(_split(p), w, at) for w in spoken for at in range(len(w)))]
+    if missing:
+        named = ", ".join(map(repr, missing))
+        said = " ".join(word for words in spoken for word in words)
+        raise ValueError(f"the prompt does not have {named} as words beside each other; its words: {said}")
+
+
+def _split(phrase: str) -> tuple[str, ...]:
+    words = tuple(phrase.lower().split())
+    if not words:
+        raise ValueError("a phrase is empty; write at least one word")
+    return words
+
+
+def _stands_at(phrase: tuple[str, ...], words: Sequence[str], at: int) -> bool:
+    return tuple(word.lower() for word in words[at : at + len(phrase)]) == phrase

@@ -146,10 +146,7 @@ class BcosDiffusionPipeline:
         steps are those from the start on. Raises ValueError for empty prompts, unknown words, too long a prompt, and
         for steps and a size that the model cannot run.
         """
-        last = T if start is None else start.t + 1
-        if steps is None and start is not None:
-            steps = min(self.defaults.steps, last)
-        steps, guidance, update = self._settings(steps, guidance, update, last)
+        steps, guidance, update = self._settings(steps, guidance, update, start)
         size = self.default_size if size is None else size
         self.model.unet.check_size(*size)
         batches = [self.tokenize(p, n) for p, n in zip(prompts, negative_prompts, strict=True)]
@@ -157,7 +154,7 @@ class BcosDiffusionPipeline:
         text = join([self.condition(batch, guidance) for batch in batches])
         first = torch.stack([first_state(seed, size, start, self.alpha_bar) for seed in seeds])
         first = first.to(self.model.device, self.dtype)
-        alpha_bar = self.alpha_bar[:last].to(self.dtype)
+        alpha_bar = self.alpha_bar[: _last_timestep(start)].to(self.dtype)
         return Job(TextBatch.concatenate(batches), text, first, alpha_bar, steps, guidance, update, start)
 
     def explain(
@@ -227,16 +224,24 @@ class BcosDiffusionPipeline:
         return sample(denoise, x_T, used, steps, update)
 
     def _settings(
-        self, steps: int | None, guidance: float | None, update: str | None, last: int = T
+        self, steps: int | None, guidance: float | None, update: str | None, start: Start | None = None
     ) -> tuple[int, float, str]:
-        steps = self.defaults.steps if steps is None else steps
-        if not 1 <= steps <= last:
-            raise ValueError(f"steps must be between 1 and {last}, got {steps}")
+        """Steps, guidance and update, the model's own where not given; ValueError for steps that cannot be taken."""
+        most = _last_timestep(start)
+        steps = min(self.defaults.steps, most) if steps is None else steps
+        if not 1 <= steps <= most:
+            from_where = "" if start is None else f" from timestep {start.t} on"
+            raise ValueError(f"steps must be between 1 and {most}{from_where}, got {steps}")
         return (
             steps,
             self.defaults.guidance if guidance is None else guidance,
             self.defaults.update if update is None else update,
         )
+
+
+def _last_timestep(start: Start | None) -> int:
+    """How many timesteps there are from where sampling starts."""
+    return T if start is None else start.t + 1
 
 
 def _resolve(source: str | Path) -> Path:
