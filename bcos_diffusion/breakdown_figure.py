@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import matplotlib
+import matplotlib.colors
 import numpy as np
 import torch
 from torch import Tensor
@@ -34,7 +35,7 @@ def save_breakdown(explanation: Explanation, breakdown: Breakdown, folder: Path,
 def draw_breakdown(explanation: Explanation, breakdown: Breakdown, path: Path) -> None:
     """Three columns for every word that speaks.
 
-    Relevance by layer and step as a heat map; the word's mean-free maps by layer; and its part in the x_0 predicted at
+    Relevance by layer and step as a heat map of masses; the word's mean-free maps by layer; and its part in the x_0 predicted at
     up to :data:`MOST_STEPS` of the steps. Colours of one column compare between words.
     """
     matplotlib.use("Agg")
@@ -48,6 +49,8 @@ def draw_breakdown(explanation: Explanation, breakdown: Breakdown, path: Path) -
     layers = _heat(by_layer[speaking], explanation.trace.image)
     steps = _heat(by_step[speaking], explanation.trace.image)
     limit = float(relevance[speaking].abs().max()) or 1.0
+    # Most of a word comes in at the last steps; early ones are seen on a scale that is logarithmic above 1%.
+    scale = matplotlib.colors.SymLogNorm(limit / 100, vmin=-limit, vmax=limit)
     names = [name.removesuffix(".attend") for name in breakdown.layers]
     height = 0.8 + 1.9 * len(speaking)
     figure = plt.figure(figsize=(17, height), dpi=100, layout="constrained")
@@ -56,7 +59,7 @@ def draw_breakdown(explanation: Explanation, breakdown: Breakdown, path: Path) -
     for row, (left, middle, right) in enumerate(panels):
         word = speaking[row]
         axes = left.subplots()
-        shading = axes.imshow(relevance[word].cpu(), cmap="bwr", vmin=-limit, vmax=limit, aspect="auto")
+        shading = axes.imshow(relevance[word].cpu(), cmap="bwr", norm=scale, aspect="auto")
         axes.set_yticks(range(len(names)), names, fontsize=7)
         ticks = range(0, len(breakdown.timesteps), max(1, len(breakdown.timesteps) // 6))
         axes.set_xticks(ticks, [str(breakdown.timesteps[i]) for i in ticks], fontsize=7)

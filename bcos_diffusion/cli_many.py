@@ -79,7 +79,8 @@ def _begin(sampling: Sampling, many: FromFile, out: Path) -> tuple[Share, BcosDi
         probe.unlink()
     except OSError as error:
         raise OSError(f"cannot write into {out}: {error.strerror or error}") from None
-    state = PartialState(cpu=sampling.device == "cpu")
+    on_cpu = sampling.device == "cpu" or (sampling.device == "auto" and not torch.cuda.is_available())
+    state = PartialState(cpu=on_cpu)
     if state.num_processes > 1 and sampling.device == "auto":
         sampling = dataclasses.replace(sampling, device=str(state.device))
     torch.set_num_threads(many.threads)
