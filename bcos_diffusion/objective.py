@@ -61,8 +61,7 @@ def effect_loss(
     constant; score: ``[N, L]``, of the tokens: the content word of the largest one is taken. Raises ValueError for a
     model whose layers have biases, of which no word contributes a part.
     """
-    if not model.unet.explainable:
-        raise ValueError("words contribute nothing of their own where layers have biases: set effect_weight to 0")
+    model.unet.check_explainable()
     chosen = _one_word(batch, score)  # [N, L]
     without = dataclasses.replace(batch, mask=batch.mask & ~chosen)
     with torch.no_grad():

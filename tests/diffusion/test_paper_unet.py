@@ -170,7 +170,7 @@ def test_every_weight_is_trained(kind: str, time_conditioning: str) -> None:
 
 def test_ordinary_layers_are_not_explained() -> None:
     unet, text = network(layers="vanilla"), prompt()
-    with pytest.raises(ValueError, match="it can draw, but no image of it can be explained"):
+    with pytest.raises(ValueError, match="it draws, but words have no part of an image"):
         trace(unet, text, signal_tokens(text.mask), start(), noise_schedule().double(), 2)
 
 
