@@ -13,7 +13,10 @@ from bcos_diffusion.sampling import Sampling
 from bcos_diffusion.shipped import SHIPPED
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from PIL.Image import Image
+    from torch import Tensor
 
     from bcos_diffusion.pipeline import BcosDiffusionPipeline
 
@@ -77,3 +80,15 @@ def save_figure(figure: Figure, path: Path) -> None:
     figure.savefig(drawn, format="png", metadata={"Software": None})
     picture = Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE)
     write_atomically(path, lambda temporary: picture.save(temporary, format="PNG", optimize=True))
+
+
+def show(axes: Axes, picture: Tensor | Image, title: str = "", size: float = 9) -> None:
+    """Put a picture, rgb ``[3, H, W]`` in [0, 1] or an image, on bare axes."""
+    import numpy as np
+    from torch import Tensor
+
+    from bcos_diffusion.encoding import to_pil
+
+    axes.axis("off")
+    axes.imshow(np.asarray(to_pil(picture) if isinstance(picture, Tensor) else picture), interpolation="nearest")
+    axes.set_title(title, fontsize=size)

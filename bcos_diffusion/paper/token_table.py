@@ -58,7 +58,8 @@ def shares_of(shard: Shard) -> Shares:
     """Shares of each caption's mass; a token that stands twice in a caption is left out of that caption."""
     _, caption = np.unique(shard.caption, return_inverse=True)
     names, token = np.unique(shard.token, return_inverse=True)
-    signed, absolute = np.bincount(caption, shard.mass), np.bincount(caption, np.abs(shard.mass))
+    signed = np.bincount(caption, shard.mass).astype(np.float64)
+    absolute = np.bincount(caption, np.abs(shard.mass)).astype(np.float64)
     _, place, times = np.unique(caption * len(names) + token, return_inverse=True, return_counts=True)
     once = times[place] == 1
     kinds = np.array([kind(word) for word in shard.word.tolist()], np.str_)
