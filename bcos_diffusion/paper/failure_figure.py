@@ -84,7 +84,7 @@ def _histogram(axes: Any, judged: list[Judged], result: dict[str, Any]) -> None:
     told = with_interval(result["separation"]["absolute"]["auroc"])
     axes.set_title(f"relevance of the word of every named object; AUROC missing against drawn {told}", fontsize=9)
     axes.set_xlabel(
-        "absolute relevance, % (red line above: the missing one; bars: the same word where drawn)", fontsize=8
+        "absolute relevance, %; above: the missing word (red), the same word where it is drawn (blue)", fontsize=8
     )
     axes.set_ylabel("% of each group", fontsize=8)
     axes.legend(fontsize=8)
