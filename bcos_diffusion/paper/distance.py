@@ -22,10 +22,10 @@ def frechet(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
 
 def kernel(x: NDArray[np.float64], y: NDArray[np.float64]) -> dict[str, float]:
     """The unbiased squared MMD with kernel ``(⟨x, y⟩/D + 1)³``: mean and standard deviation over random subsets."""
-    metric = library("metric_kid")
+    metric, subset = library("metric_kid"), min(SUBSET, len(x) // 2, len(y) // 2)
     found = metric.kid_features_to_metric(
-        torch.from_numpy(x), torch.from_numpy(y), kid_subsets=SUBSETS, kid_subset_size=min(SUBSET, len(x) // 2, len(y) // 2),
-        verbose=False,
+        torch.from_numpy(x), torch.from_numpy(y), kid_subsets=SUBSETS, kid_subset_size=subset, verbose=False
+   
     )  # fmt: skip
     return {
         "mean": found["kernel_inception_distance_mean"],
