@@ -25,8 +25,7 @@ def kernel(x: NDArray[np.float64], y: NDArray[np.float64]) -> dict[str, float]:
     metric, subset = library("metric_kid"), min(SUBSET, len(x) // 2, len(y) // 2)
     found = metric.kid_features_to_metric(
         torch.from_numpy(x), torch.from_numpy(y), kid_subsets=SUBSETS, kid_subset_size=subset, verbose=False
-   
-    )  # fmt: skip
+    )
     return {
         "mean": found["kernel_inception_distance_mean"],
         "deviation": found["kernel_inception_distance_std"],
