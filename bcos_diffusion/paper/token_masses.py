@@ -18,12 +18,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bcos_diffusion.diffusion import T, add_noise, paired_noise
+from bcos_diffusion.denoiser import Conditioning
+from bcos_diffusion.diffusion import T, add_noise, paired_noise, predicted_x_0
 from bcos_diffusion.encoding import encode
 from bcos_diffusion.explain import explain
 from bcos_diffusion.paper.corpus import Corpus
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
-from bcos_diffusion.unet import Conditioning
 from bcos_kernels.explanation import contributions
 from bcos_kernels.files import read_json, write_atomically, write_json
 
@@ -59,8 +59,10 @@ def one_step(
     longest = max(map(len, batch.texts))  # what follows is padding, which costs time and says nothing
     keys, mask = text.keys[:, :longest], text.mask[:, :longest]
 
+    alpha_bar = pipeline.alpha_bar[t].to(pipeline.dtype)[:, None, None, None]
+
     def predict(values: Tensor) -> Tensor:
-        return unet(x_t, t, Conditioning(values, keys, mask))  # type: ignore[no-any-return]
+        return predicted_x_0(unet(x_t, t, Conditioning(values, keys, mask)), x_t, alpha_bar, unet.predicts)
 
     measured = contributions(predict, text.values[:, :longest], sum_over=(-1,)).double().cpu().numpy()  # [N, longest]
     found = zip(indices, batch.texts, batch.words, batch.word_index.tolist(), measured, strict=True)
