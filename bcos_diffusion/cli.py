@@ -1,4 +1,4 @@
-"""The command ``bcos-diffusion``: demo, generate, explain, train, data.
+"""The command ``bcos-diffusion``: demo, generate, explain, train, data, paper.
 
 Heavy imports happen inside the commands, so that ``--help`` answers at once. What a user can get
 wrong ends in one line on stderr and exit code 1; a traceback is a bug of ours.
@@ -77,9 +77,16 @@ def _train_later() -> None:
     """Train a model on scenes or on shards; run the same command again to go on where it was cut."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code. Arguments are those of the process where not given."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+def _paper_later() -> None:
+    """Draw the figures and tables of the paper; see ``paper --help``."""
+
+
+def _chosen(arguments: list[str]) -> tuple[dict[str, Callable[..., Any]], str, str, list[str]]:
+    """The commands to choose from, the program's name and description, and what is left of the arguments."""
+    if arguments[:1] == ["paper"]:
+        from bcos_diffusion.paper import command
+
+        return command.COMMANDS, f"{PROGRAM} paper", command.DESCRIPTION, arguments[1:]
     train = _train_command() if arguments[:1] == ["train"] else _train_later
     commands: dict[str, Callable[..., Any]] = {
         "demo": demo,
@@ -87,10 +94,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "explain": explain,
         "train": train,
         "data": data,
+        "paper": _paper_later,
     }
+    return commands, PROGRAM, DESCRIPTION, arguments
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code. Arguments are those of the process where not given."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    commands, program, description, arguments = _chosen(arguments)
     try:
         with _ended_by_unwinding():
-            tyro.extras.subcommand_cli_from_dict(commands, prog=PROGRAM, description=DESCRIPTION, args=arguments)
+            tyro.extras.subcommand_cli_from_dict(commands, prog=program, description=description, args=arguments)
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # who read our output has left

@@ -13,26 +13,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import paper_tables
+from markdown_tables import interval, markdown
 from summary import by_network, by_pass
 
 from bcos_kernels.files import write_atomically
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-
-
-def markdown(heads: list[str], rows: list[list[str]]) -> str:
-    """A table in markdown."""
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def interval(measured: Any, scale: float = 1.0, digits: int = 2) -> str:
-    """A value with its 95% bootstrap interval."""
-    if isinstance(measured["value"], str):
-        return measured["value"]
-    value, low, high = (f"{scale * measured[key]:.{digits}f}" for key in ("value", "low", "high"))
-    return f"{value} [{low}, {high}]"
 
 
 def evaluation(result: dict[str, Any]) -> str:
@@ -178,6 +166,7 @@ TABLES: dict[str, tuple[str, str, Callable[[dict[str, Any]], str]]] = {
     "zoo": ("docs/migration.md", "zoo.json", zoo),
     "pointwise": ("docs/migration.md", "pointwise.json", pointwise),
     "classifier": ("docs/classifiers.md", "classifier.json", classifier),
+    **paper_tables.TABLES,
 }
 
 
