@@ -1,4 +1,4 @@
-"""The command ``bcos-diffusion``: demo, generate, explain, train, data.
+"""The command ``bcos-diffusion``: demo, generate, explain, train, data, laion.
 
 Heavy imports happen inside the commands, so that ``--help`` answers at once. What a user can get
 wrong ends in one line on stderr and exit code 1; a traceback is a bug of ours.
@@ -190,6 +190,10 @@ def _train_later() -> None:
     """Train a model on scenes; run the same command again to go on where it was cut."""
 
 
+def laion() -> None:
+    """LAION as training data: select captions, download images, check shards; see `laion --help`."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code. Arguments are those of the process where not given."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
@@ -200,10 +204,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "explain": explain,
         "train": train,
         "data": data,
+        "laion": laion,
     }
     try:
         with _ended_by_unwinding():
-            tyro.extras.subcommand_cli_from_dict(commands, prog=PROGRAM, description=DESCRIPTION, args=arguments)
+            if arguments[:1] == ["laion"]:
+                from bcos_diffusion.laion.command import main as run_laion
+
+                run_laion(arguments[1:])
+            else:
+                tyro.extras.subcommand_cli_from_dict(commands, prog=PROGRAM, description=DESCRIPTION, args=arguments)
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # who read our output has left

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import signal
@@ -21,6 +22,7 @@ INSTALL = (
 )
 STATE = ".bcos/download.json"  # not *.json in the folder itself: img2dataset takes all of those for its own
 PATIENCE = 20.0
+STDERR = 2
 
 # PNG and WebP without loss; JPEG with little: its errors are smaller than a pixel of what is trained on.
 QUALITIES = {"jpg": 95, "png": 6, "webp": 101}
@@ -116,8 +118,8 @@ def _options(selection: Path, out: Path, storage: Storage) -> list[str]:
 
 def _claim(selection: Path, out: Path, storage: Storage) -> None:
     """Note what ``out`` is for: img2dataset goes on with any folder, whatever was downloaded into it before."""
-    about = selection.stat()
-    now = {"selection": {"bytes": about.st_size, "changed_ns": about.st_mtime_ns}, "storage": asdict(storage)}
+    digest = hashlib.sha256(selection.read_bytes()).hexdigest()
+    now = {"selection": digest, "storage": asdict(storage)}
     state = out / STATE
     if state.exists():
         before = read_json(state)
@@ -133,7 +135,7 @@ def _claim(selection: Path, out: Path, storage: Storage) -> None:
 def _run(command: list[str]) -> None:
     """Run in a group of its own, which is ended as a whole when we are."""
     environment = os.environ | {"NO_ALBUMENTATIONS_UPDATE": "1"}
-    with subprocess.Popen(command, stdout=sys.stderr.fileno(), env=environment, start_new_session=True) as process:
+    with subprocess.Popen(command, stdout=STDERR, env=environment, start_new_session=True) as process:
         try:
             code = process.wait()
         except BaseException:

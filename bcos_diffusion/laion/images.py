@@ -16,7 +16,7 @@ MOST_PIXELS = 80_000_000
 
 # Formats of pictures alone: PIL also opens documents, by starting other programs.
 Image.init()
-_FORMATS = [name for name in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF") if name in Image.OPEN]
+_FORMATS: list[str] = [name for name in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF") if name in Image.OPEN]
 
 _TRANSPOSED = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,

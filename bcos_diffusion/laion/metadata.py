@@ -106,7 +106,9 @@ def _columns(schema: Any, extras: Sequence[str]) -> dict[str, str | None]:
         kind: next((lower[s] for s in spellings if s in lower), None) for kind, spellings in REQUIRED.items()
     }
     has = f"it has {', '.join(schema.names) or 'no columns'}"
-    missing = [" or ".join(REQUIRED[kind]).upper() for kind, name in names.items() if name is None]
+    missing = [
+        " or ".join(spelling.upper() for spelling in REQUIRED[kind]) for kind, name in names.items() if name is None
+    ]
     if missing:
         raise ValueError(f"no column {', '.join(missing)} (in any case); {has}")
     for kind, name in names.items():

@@ -39,9 +39,7 @@ def parse_objects(given: Sequence[str]) -> tuple[Named, ...]:
         others = [form.strip() for form in plurals.split(",") if form.strip()] if irregular else []
         for form in (name, *others):
             if not (form[:1].isalpha() and form[-1:].isalpha()):
-                raise ValueError(
-                    f"object {text!r}: {form!r} must begin and end with a letter; write cat or goose=geese"
-                )
+                raise ValueError(f"{form!r} of object {text!r} must begin and end with a letter")
         objects.append(Named(name, tuple(dict.fromkeys([name, *(others if irregular else [plural(name)])]))))
     names = [item.name.casefold() for item in objects]
     twice = sorted({name for name in names if names.count(name) > 1})

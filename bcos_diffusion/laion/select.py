@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from bcos_diffusion.laion.best import Best, Row
 from bcos_diffusion.laion.metadata import EXTRAS, UNREADABLE, Source, find_sources
 from bcos_diffusion.laion.scan import Plan, scan
-from bcos_kernels.files import read_json, write_atomically, write_json
+from bcos_kernels.files import write_atomically, write_json
 
 FORMAT = 1
 PIECES = ".pieces"
@@ -173,6 +173,21 @@ def _merge(pieces: Sequence[Path], plan: Plan, out: Path) -> dict[str, Any]:
     }
 
 
-def read_summary(folder: Path) -> dict[str, Any]:
-    """What :func:`select` wrote beside its selection. Raises FileNotFoundError or ValueError."""
-    return read_json(folder / "selection.json")
+def describe(summary: dict[str, Any]) -> str:
+    """A summary in a few lines: what each object has, what was skipped, which files could not be read."""
+    lines = [f"{summary['pairs']:,} pairs of image and caption out of {summary['rows']:,} rows"]
+    for name, about in summary["objects"].items():
+        forms = ", ".join(about["forms"])
+        if not about["selected"]:
+            lines.append(f"  {name}: none ({forms})")
+            continue
+        short = "" if about["selected"] == summary["per_object"] else f", fewer than {summary['per_object']:,}"
+        lines.append(
+            f"  {name}: {about['selected']:,} of {about['matched']:,}, similarity from"
+            f" {about['lowest_similarity']:.4f}{short} ({forms})"
+        )
+    if summary["pairs_of_several_objects"]:
+        lines.append(f"  {summary['pairs_of_several_objects']:,} pairs are of several objects")
+    lines += [f"  {count:,} rows skipped: {reason}" for reason, count in summary["skipped"].items()]
+    lines += [f"  not read: {entry['file']}: {entry['why']}" for entry in summary["files"]["unreadable"]]
+    return "\n".join(lines)
