@@ -240,13 +240,12 @@ def test_a_shard_that_changes_under_training_is_an_error(many: Path, tmp_path: P
         data.batch([0])
 
 
-def test_it_works_in_forked_and_spawned_processes_and_survives_pickling(many: Path) -> None:
+def test_it_works_in_a_forked_process_and_survives_pickling(many: Path) -> None:
     data = ShardData(many, threads=2)
     expected = data.batch(range(4))[1]
     assert pickle.loads(pickle.dumps(data)).batch(range(4))[1] == expected
-    for method in ("fork", "spawn"):
-        with multiprocessing.get_context(method).Pool(1) as pool:
-            assert pool.apply_async(data.batch, (range(4),)).get(timeout=60)[1] == expected
+    with multiprocessing.get_context("fork").Pool(1) as pool:  # which has none of the threads of its parent
+        assert pool.apply_async(data.batch, (range(4),)).get(timeout=60)[1] == expected
 
 
 def test_bad_arguments_are_refused(many: Path) -> None:
