@@ -6,6 +6,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 from typing import Any
@@ -90,8 +91,6 @@ def test_images_arrive_as_they_were_and_the_rest_is_counted(tmp_path: Path, stor
 
 
 def _unpacked(out: Path, tmp_path: Path) -> list[Path]:
-    import tarfile
-
     for shard in out.glob("*.tar"):
         with tarfile.open(shard) as tar:
             tar.extractall(tmp_path / "unpacked", filter="data")
@@ -180,8 +179,7 @@ def test_counts_of_all_shards_are_added_up(tmp_path: Path) -> None:
 
 def test_ending_the_command_ends_all_processes_of_the_download(tmp_path: Path) -> None:
     file = selection(tmp_path / "selection.parquet", "http://host", ["a"])
-    script = f"trap '' TERM\nsleep 60 & echo $! > {tmp_path}/pid.new; mv {tmp_path}/pid.new {tmp_path}/pid\nwait\n"
-    script = script.replace("trap '' TERM\n", "")
+    script = f"sleep 60 & echo $! > {tmp_path}/pid.new; mv {tmp_path}/pid.new {tmp_path}/pid\nwait\n"
     command = [sys.executable, "-m", "bcos_diffusion", "laion", "download", str(file), "--out", str(tmp_path / "out")]
     command += ["--program", stand_in(tmp_path / "endless", script)]
     with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
