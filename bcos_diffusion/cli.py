@@ -1,4 +1,4 @@
-"""The command ``bcos-diffusion``: demo, generate, explain, train, data, paper.
+"""The command ``bcos-diffusion``: demo, generate, explain, train, data, laion, paper.
 
 Heavy imports happen inside the commands, so that ``--help`` answers at once. What a user can get
 wrong ends in one line on stderr and exit code 1; a traceback is a bug of ours.
@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -77,16 +78,19 @@ def _train_later() -> None:
     """Train a model on scenes or on shards; run the same command again to go on where it was cut."""
 
 
+def _laion_later() -> None:
+    """LAION as training data: select captions, download images, check shards; see ``laion --help``."""
+
+
 def _paper_later() -> None:
     """Draw the figures and tables of the paper; see ``paper --help``."""
 
 
 def _chosen(arguments: list[str]) -> tuple[dict[str, Callable[..., Any]], str, str, list[str]]:
     """The commands to choose from, the program's name and description, and what is left of the arguments."""
-    if arguments[:1] == ["paper"]:
-        from bcos_diffusion.paper import command
-
-        return command.COMMANDS, f"{PROGRAM} paper", command.DESCRIPTION, arguments[1:]
+    if arguments[:1] in (["laion"], ["paper"]):
+        group = import_module(f"bcos_diffusion.{arguments[0]}.command")
+        return group.COMMANDS, f"{PROGRAM} {arguments[0]}", group.DESCRIPTION, arguments[1:]
     train = _train_command() if arguments[:1] == ["train"] else _train_later
     commands: dict[str, Callable[..., Any]] = {
         "demo": demo,
@@ -94,6 +98,7 @@ def _chosen(arguments: list[str]) -> tuple[dict[str, Callable[..., Any]], str, s
         "explain": explain,
         "train": train,
         "data": data,
+        "laion": _laion_later,
         "paper": _paper_later,
     }
     return commands, PROGRAM, DESCRIPTION, arguments

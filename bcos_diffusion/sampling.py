@@ -87,6 +87,10 @@ class Sampling:
         settings = {name: getattr(self, name) for name in ("steps", "guidance", "update")}
         return settings | {"size": size, "start": start}
 
+    def arguments(self, pipeline: BcosDiffusionPipeline) -> dict[str, Any]:
+        """What ``generate`` and ``explain`` take beside prompt and seed; raises as :meth:`options`."""
+        return {"negative_prompt": self.negative_prompt} | self.options(pipeline)
+
 
 @dataclass(frozen=True)
 class Detail:

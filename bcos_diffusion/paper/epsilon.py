@@ -30,7 +30,7 @@ def run(sampling: Sampling, prompt: str, out: Path) -> str:
             def step(*_: object) -> None:
                 advance()
 
-            explanation = explain(pipeline, prompt, seed=sampling.seed, callback=step, **sampling.options)
+            explanation = explain(pipeline, prompt, seed=sampling.seed, callback=step, **sampling.arguments(pipeline))
         word_index = pipeline.model.tokenizer.encode([prompt]).word_index[0].tolist()
         tokens = token_shares(explanation, word_index)
         pictures = reconstructions(explanation)

@@ -113,7 +113,7 @@ def judge(pipeline: BcosDiffusionPipeline, prompt: str, seed: int, sampling: Sam
     from bcos_diffusion.evaluation.words import OBJECTS
     from bcos_diffusion.explain import explain, mean_free
 
-    explanation = explain(pipeline, prompt, seed=seed, **sampling.options)
+    explanation = explain(pipeline, prompt, seed=seed, **sampling.arguments(pipeline))
     words = [part for part in explanation.words if not part.negative]
     named = {i: SINGULAR[part.text] for i, part in enumerate(words) if part.text in OBJECTS}
     image = explanation.image.float().cpu()

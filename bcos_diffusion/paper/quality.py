@@ -88,7 +88,9 @@ def _draw_all(
     from bcos_diffusion.paper.sample_folder import draw_into
 
     settings = {"model": head["provenance"]["model_sha256"], "sampling": head["sampling"], "first": texts[0]}
-    return draw_into(folder, settings, pipeline, texts, sampling.seed, batch_size, sampling.options, advance)
+    return draw_into(
+        folder, settings, pipeline, texts, sampling.seed, batch_size, sampling.arguments(pipeline), advance
+    )
 
 
 def _slug(name: str) -> str:

@@ -25,11 +25,11 @@ def run(sampling: Sampling, prompt: str, count: int, out: Path) -> str:
 
         pipeline = sampling.load()
         with progress(1 + count, "picture") as advance:
-            explanation = explain(pipeline, prompt, seed=sampling.seed, **sampling.options)
+            explanation = explain(pipeline, prompt, seed=sampling.seed, **sampling.arguments(pipeline))
             advance()
             measured = []
             for number, text in enumerate(prompts(count) if count else []):
-                further = explain(pipeline, text, seed=sampling.seed + number, **sampling.options)
+                further = explain(pipeline, text, seed=sampling.seed + number, **sampling.arguments(pipeline))
                 measured.append(numbers(further))
                 advance()
         shown = numbers(explanation)

@@ -28,7 +28,9 @@ def run(sampling: ManySampling, prompts: tuple[str, ...], count: int, out: Path)
             for name, (chosen, pipeline) in models.items():
                 drawn[name] = []
                 for prompt in prompts:
-                    drawn[name].append(pipeline.generate([prompt] * count, seed=chosen.seed, **chosen.options))
+                    drawn[name].append(
+                        pipeline.generate([prompt] * count, seed=chosen.seed, **chosen.arguments(pipeline))
+                    )
                     advance()
         _draw(drawn, prompts, count, folder / "samples.png")
         result = {"figure": "Figure 1", "prompts": list(prompts), "seeds": [sampling.seed + i for i in range(count)]}

@@ -47,7 +47,7 @@ def run(
         "way": head["way"],
         "sampling": head["sampling"] if whole_runs else {"seed": sampling.seed, "dtype": sampling.dtype},
     }
-    options = sampling.options if whole_runs else None
+    options = sampling.arguments(pipeline) if whole_runs else None
     measurement = Measurement(pipeline, corpus, sampling.seed, batch_size, options)
     shards = out / "shards"
     with staged(out) as folder, progress(len(corpus), "caption") as advance:
