@@ -107,7 +107,9 @@ def test_stable_diffusions_text_encoder_has_its_size() -> None:
 
 def test_a_place_that_cannot_be_reached_says_what_to_get(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(FileNotFoundError, match="neither a file or folder here nor a model that can be downloaded") as e:
+    with pytest.raises(
+        FileNotFoundError, match="neither a file or folder here nor a model that can be downloaded"
+    ) as e:
         load_clip_text(VIT_H_14)
     assert "open_clip_model.safetensors" in str(e.value) and "\n" not in str(e.value)
 
