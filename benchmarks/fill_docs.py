@@ -157,6 +157,36 @@ def classifier(result: dict[str, Any]) -> str:
     return f"{caption}\n\n" + markdown(["measure", "chance", "reached, 95% interval"], rows)
 
 
+def paper_sizes(result: dict[str, Any]) -> str:
+    """Shape and parameters of every size of the paper's models."""
+    heads = ["size", "picture", "channels", "attention", "tokens' width", "B-cos, million", "ordinary, million"]
+    rows = [
+        [row["size"], f"{row['pixels']} x {row['pixels']}", ", ".join(map(str, row["channels"])),
+         ", ".join("yes" if attends else "no" for attends in row["attention"]), str(row["text_dim"]),
+         *(f"{row[kind] / 1e6:.2f}" for kind in ("bcos", "vanilla"))]
+        for row in result["sizes"]
+    ]  # fmt: skip
+    return markdown(heads, rows)
+
+
+def paper_size(result: dict[str, Any]) -> str:
+    """Time and memory of the paper's size."""
+    does = {"train": "forward and backward, batch 1", "explain": "draw and explain {tokens} tokens, {steps} steps"}
+    rows = [
+        [does[row["part"]].format(**row), row["dtype"], f"{row['seconds']:.0f}", f"{row['cpu_seconds']:.0f}",
+         f"{row['peak_gib']:.1f}", f"{row['completeness']:.0e}" if "completeness" in row else ""]
+        for row in result["parts"]
+    ]  # fmt: skip
+    machine = result["machine"]
+    caption = (
+        f"{machine['device']}, {machine['threads']} threads, torch {machine['torch']}. Explained without guidance, to"
+        " tokens, x_T and time; peak of the whole process. Seconds are of a machine that had other work too, seconds of"
+        " CPU hardly depend on it."
+    )
+    heads = ["what", "type", "seconds", "seconds of CPU", "peak, GiB", "completeness error"]
+    return f"{caption}\n\n" + markdown(heads, rows)
+
+
 TABLES: dict[str, tuple[str, str, Callable[[dict[str, Any]], str]]] = {
     "evaluation": ("docs/explanations.md", "evaluation.json", evaluation),
     "experiments": ("docs/explanations.md", "experiments.json", experiments),
@@ -165,6 +195,8 @@ TABLES: dict[str, tuple[str, str, Callable[[dict[str, Any]], str]]] = {
     "layers": ("docs/kernels.md", "layers.json", layers),
     "zoo": ("docs/migration.md", "zoo.json", zoo),
     "pointwise": ("docs/migration.md", "pointwise.json", pointwise),
+    "paper_sizes": ("docs/paper-models.md", "paper_size.json", paper_sizes),
+    "paper_size": ("docs/paper-models.md", "paper_size.json", paper_size),
     "classifier": ("docs/classifiers.md", "classifier.json", classifier),
     **paper_tables.TABLES,
 }

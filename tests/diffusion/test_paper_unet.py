@@ -85,10 +85,12 @@ def test_ordinary_layers_compute_what_stable_diffusion_computes(blocks: int) -> 
     reference = shaken(stable_diffusion(config).double().eval(), seed=1)
     ours = PaperUNet(config).double().eval()
     copy_from(cast(Any, reference), ours)
-    x_t, t, text = torch.rand(2, 6, 8, 16).double(), torch.tensor([3, 871]), prompt()
+    x_t, t, text = torch.rand(2, 6, 8, 16).double(), torch.tensor([2, 7]), prompt()
     text = Conditioning(text.keys, text.keys, torch.ones_like(text.mask))
     with torch.no_grad():
         torch.testing.assert_close(ours(x_t, t, text), reference(x_t, t, text.keys).sample, rtol=1e-5, atol=1e-6)
+        late = torch.tensor([871, 999])  # whose sines diffusers takes in fp32
+        torch.testing.assert_close(ours(x_t, late, text), reference(x_t, late, text.keys).sample, rtol=1e-2, atol=2e-4)
 
 
 @pytest.mark.parametrize("update", ["homogeneous", "standard"])
@@ -122,9 +124,9 @@ def test_forward_maps_equal_the_backward_pass(time_conditioning: str, predicts: 
     for hook in hooks:
         hook.remove()
     assert len(shifts) == 11
-    by_vjp = [*(gradients[0] * values).sum(-1)[0].tolist(), float((gradients[1] * x_t).sum())]
+    by_vjp = [*(gradients[0] * values).sum(-1)[0].tolist(), (gradients[1] * x_t).sum().item()]
     if adds:
-        by_vjp.append(sum(float((g * s).sum()) for g, s in zip(gradients[2:], shifts, strict=True)))
+        by_vjp.append(sum((g * s).sum().item() for g, s in zip(gradients[2:], shifts, strict=True)))
     parts = 7 + adds
     stack = torch.zeros(1 + parts - 1, 5, 16).double()
     stack[0] = text.values[0]
