@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 from tqdm import tqdm
@@ -133,5 +133,5 @@ def check(
 
 def main(arguments: Sequence[str]) -> None:
     """Run one of the commands on its arguments. Raises ValueError or OSError for what a user can get wrong."""
-    commands = {"select": select, "download": download, "check": check}
+    commands: dict[str, Callable[..., Any]] = {"select": select, "download": download, "check": check}
     tyro.extras.subcommand_cli_from_dict(commands, prog=PROGRAM, description=DESCRIPTION, args=arguments)
