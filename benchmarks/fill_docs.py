@@ -187,6 +187,26 @@ def paper_size(result: dict[str, Any]) -> str:
     return f"{caption}\n\n" + markdown(heads, rows)
 
 
+def laion(result: dict[str, Any]) -> str:
+    """Speed of searching metadata and of reading shards."""
+    select, shards, machine = result["select"], result["shards"], result["machine"]
+    matched = sum(select[0]["matched"].values())
+    text = (
+        f"{machine['device']}. Made up metadata: {select[0]['rows']:,} rows in {select[0]['files']} files,"
+        f" {select[0]['metadata_mb']:.0f} MB, {matched:,} captions that name an object. Made up shards:"
+        f" {shards[0]['samples']:,} images of 341 by 256 pixels."
+    )
+    rows = [[str(row["workers"]), f"{row['rows_per_second']:,.0f}", f"{row['seconds']:.1f}",
+             f"{row['peak_mb']:.0f} ({row['start_mb']:.0f} before the first row)" if "peak_mb" in row else ""]
+            for row in select]  # fmt: skip
+    heads = ["processes of `select`", "rows a second", "seconds", "peak memory, MB"]
+    reading = [[row["encoding"], f"{row['kb_per_sample']:.0f}", str(row["threads"]),
+                f"{row['indexed_per_second']:,.0f}", f"{row['samples_per_second']:,.0f}"]
+               for row in shards]  # fmt: skip
+    columns = ["images stored as", "kB a sample", "threads", "indexed a second", "samples a second, 64 px"]
+    return f"{text}\n\n{markdown(heads, rows)}\n\n{markdown(columns, reading)}"
+
+
 TABLES: dict[str, tuple[str, str, Callable[[dict[str, Any]], str]]] = {
     "evaluation": ("docs/explanations.md", "evaluation.json", evaluation),
     "experiments": ("docs/explanations.md", "experiments.json", experiments),
@@ -199,6 +219,7 @@ TABLES: dict[str, tuple[str, str, Callable[[dict[str, Any]], str]]] = {
     "paper_size": ("docs/paper-models.md", "paper_size.json", paper_size),
     "classifier": ("docs/classifiers.md", "classifier.json", classifier),
     **paper_tables.TABLES,
+    "laion": ("docs/data.md", "laion.json", laion),
 }
 
 

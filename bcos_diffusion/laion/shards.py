@@ -102,7 +102,7 @@ class ShardData:
         return len(self._places)
 
     def batch(self, positions: Iterable[int]) -> tuple[NDArray[np.uint8], list[str]]:
-        """Images ``[N, size, size, 3]`` and captions at any positions from 0 on.
+        """Images ``[N, size, size, 3]`` and captions at any positions from 0 on; threads may call it at once.
 
         Raises IndexError for a negative position and ValueError when a shard changed since it was indexed.
         """
@@ -118,10 +118,12 @@ class ShardData:
         if position < 0:
             raise IndexError(f"position must be at least 0, got {position}")
         epoch, place = divmod(position, len(self))
-        if epoch not in self._orders:
-            self._orders = {number: order for number, order in self._orders.items() if abs(number - epoch) == 1}
-            self._orders[epoch] = self._shuffled(epoch)
-        return int(self._orders[epoch][place])
+        orders = self._orders  # never changed, only replaced: other threads may be reading it
+        if epoch not in orders:
+            orders = {number: order for number, order in orders.items() if abs(number - epoch) == 1}
+            orders[epoch] = self._shuffled(epoch)
+            self._orders = orders
+        return int(orders[epoch][place])
 
     def image(self, number: int) -> NDArray[np.uint8]:
         """A sample's image ``[size, size, 3]``, never mirrored."""

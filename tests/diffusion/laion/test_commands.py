@@ -4,6 +4,7 @@ import importlib.util
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -110,6 +111,15 @@ def test_without_pyarrow_select_says_how_to_install_it(
     real = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "pyarrow" else real(name, *a))
     assert "pip install 'bcos-kernels[laion]'" in refused(capsys, "laion", "select", "meta")
+
+
+def test_the_python_of_the_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    page = Path(__file__).parents[3] / "docs" / "data.md"
+    (code,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    found: dict[str, Any] = {}
+    exec(compile(code, "data.md", "exec"), found)
+    assert found["images"].shape == (8, 64, 64, 3) and len(found["captions"]) == 8
+    assert "12 usable samples" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", [[], ["select"], ["download"], ["check"]])

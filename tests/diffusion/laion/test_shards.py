@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import tarfile
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -246,6 +247,13 @@ def test_it_works_in_a_forked_process_and_survives_pickling(many: Path) -> None:
     assert pickle.loads(pickle.dumps(data)).batch(range(4))[1] == expected
     with multiprocessing.get_context("fork").Pool(1) as pool:  # which has none of the threads of its parent
         assert pool.apply_async(data.batch, (range(4),)).get(timeout=60)[1] == expected
+
+
+def test_threads_may_read_at_once(many: Path) -> None:
+    data, starts = ShardData(many, size=8), [(37 * n) % 20 * COUNT for n in range(60)]
+    expected = [ShardData(many, size=8).batch(range(start, start + 3))[1] for start in starts]
+    with ThreadPoolExecutor(6) as pool:
+        assert [b[1] for b in pool.map(lambda start: data.batch(range(start, start + 3)), starts)] == expected
 
 
 def test_bad_arguments_are_refused(many: Path) -> None:
