@@ -34,6 +34,8 @@ class Denoiser(nn.Module):
     predicts: str = "x_0"
     time_adds: bool = False
     """Whether the timestep adds to the stream. Then its tangent is the last part of a stacked batch."""
+    explainable: bool = True
+    """Whether the prediction is the sum of what its inputs contribute: not so where layers have biases."""
 
     def forward(self, x_t: Tensor, t: Tensor, text: Conditioning) -> Tensor:
         """Predict what ``predicts`` says; a subclass implements it."""

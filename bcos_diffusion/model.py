@@ -1,37 +1,82 @@
-"""A tokenizer, a text encoder and a U-Net as one module: from prompts and x_t to a predicted x_0."""
+"""A text and a U-Net as one module: from prompts and x_t to a predicted x_0 or noise."""
 
 from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from bcos_diffusion.denoiser import Conditioning
+from bcos_diffusion.denoiser import Conditioning, Denoiser
+from bcos_diffusion.frozen_text import FrozenText
+from bcos_diffusion.paper_unet import PaperUNet, PaperUNetConfig
 from bcos_diffusion.text import TextBatch, Tokenizer
 from bcos_diffusion.text_encoder import TextEncoder
 from bcos_diffusion.unet import UNet, UNetConfig
 
 
 class TextToImage(nn.Module):
-    """The trainable whole. Only content words carry a value; function words steer through the keys."""
+    """The trainable whole.
 
-    def __init__(self, config: UNetConfig, tokenizer: Tokenizer, text_depth: int = 2):
+    text: a word list, for which a text encoder is trained with the U-Net (only content words carry a value then;
+    function words steer through the keys), or a frozen CLIP, which is no parameter of the model. The paper's U-Net
+    reads a frozen text only. Raises ValueError where U-Net and text do not fit.
+    """
+
+    def __init__(self, config: UNetConfig | PaperUNetConfig, text: Tokenizer | FrozenText, text_depth: int = 2):
         super().__init__()
-        self.tokenizer = tokenizer
+        self.tokenizer = text.tokenizer if isinstance(text, FrozenText) else text
         self.text_depth = text_depth
-        self.text = TextEncoder(len(tokenizer), config.text_dim, text_depth, config.heads, tokenizer.length)
-        self.unet = UNet(config)
+        self.text: TextEncoder | FrozenText
+        if isinstance(text, FrozenText):
+            if text.width != config.text_dim:
+                raise ValueError(f"the U-Net reads tokens of width {config.text_dim}, the text's have {text.width}")
+            self.text = text
+        elif isinstance(config, UNetConfig):
+            self.text = TextEncoder(len(text), config.text_dim, text_depth, config.heads, text.length)
+        else:
+            raise ValueError("the paper's U-Net reads the tokens of a frozen CLIP, not a word list of its own")
+        self.unet: Denoiser = UNet(config) if isinstance(config, UNetConfig) else PaperUNet(config)
 
     def condition(self, batch: TextBatch) -> Conditioning:
         """Read a batch of prompts. Tokens without a value cannot be attended to and contribute exactly 0."""
+        if isinstance(self.text, FrozenText):
+            return self.text.condition(batch)
         carries = batch.mask & batch.value_mask  # [N, L]
         values = self.text.values(batch.ids) * carries[:, :, None].to(self.text.dtype)
         return Conditioning(values, self.text.keys(batch.ids, batch.mask), carries)
 
     def forward(self, x_t: Tensor, t: Tensor, batch: TextBatch) -> Tensor:
-        """Predict x_0 ``[N, 6, H, W]`` from x_t, integer t ``[N]`` and ``N`` prompts."""
+        """Predict x_0 or the noise ``[N, 6, H, W]`` from x_t, integer t ``[N]`` and ``N`` prompts."""
         return self.unet(x_t, t, self.condition(batch))
 
     @property
     def device(self) -> torch.device:
         """Where the parameters live."""
         return next(self.unet.parameters()).device
+
+    def twin(self) -> TextToImage:
+        """A model of the same shape with weights of its own; a frozen text is shared."""
+        text = self.text if isinstance(self.text, FrozenText) else self.tokenizer
+        assert isinstance(text, Tokenizer | FrozenText)
+        return TextToImage(self.unet.config, text, self.text_depth).to(self.device)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What the model is made of, as JSON-ready values, without its weights."""
+        unet = {"paper_unet" if isinstance(self.unet, PaperUNet) else "unet": self.unet.config.to_dict()}
+        if isinstance(self.text, FrozenText):
+            return unet | {"frozen_text": self.text.to_dict()}
+        return unet | {"text_depth": self.text_depth, "tokenizer": self.tokenizer.to_dict()}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any], folder: Path, text_source: str | Path | None = None) -> TextToImage:
+        """Rebuild a model from :meth:`to_dict`, with new weights; where its text is: as ``FrozenText.from_dict``."""
+        config: UNetConfig | PaperUNetConfig
+        if "paper_unet" in values:
+            config = PaperUNetConfig.from_dict(values["paper_unet"])
+        else:
+            config = UNetConfig.from_dict(values["unet"])
+        if "frozen_text" in values:
+            return cls(config, FrozenText.from_dict(values["frozen_text"], folder, text_source))
+        return cls(config, Tokenizer.from_dict(values["tokenizer"]), values["text_depth"])

@@ -1,4 +1,4 @@
-"""What the model is trained on: predict x_0, and let a token's contribution match its effect.
+"""What the model is trained on: predict x_0 or the noise, and let a token's contribution match its effect.
 
 The second term (mathematics §6) is label-free. For one token i of a caption at the same x_t it asks
 
@@ -30,11 +30,11 @@ from bcos_kernels.mode import stacked
 def drop_words(batch: TextBatch, caption_p: float, word_p: float, caption: Tensor, words: Tensor) -> TextBatch:
     """Drop whole captions (for guidance) and single words (so that none is relied on when absent).
 
-    caption_p, word_p: probabilities in [0, 1]; caption: ``[N]``, words: ``[N, L]``, uniform in [0, 1). Returns a
-    batch with the same ids and a smaller mask.
+    caption_p, word_p: probabilities in [0, 1]; caption: ``[N]``, words: ``[N, L]``, uniform in [0, 1). Start, end and
+    padding tokens go with their caption only. Returns a batch with the same ids and a smaller mask.
     """
     keep_caption = (caption >= caption_p)[:, None]
-    keep_token = (words >= word_p).gather(1, batch.word_index.clamp(min=0))
+    keep_token = (words >= word_p).gather(1, batch.word_index.clamp(min=0)) | batch.special
     return dataclasses.replace(batch, mask=batch.mask & keep_caption & keep_token)
 
 
@@ -48,7 +48,7 @@ def draw_timesteps(uniform: Tensor, steps: int) -> Tensor:
 
 
 def denoising_loss(predicted: Tensor, target: Tensor) -> Tensor:
-    """Mean squared error ``[N]`` over six channels, in fp32."""
+    """Mean squared error ``[N]`` over six channels, in fp32; the target is x_0 or the zero-mean unit-variance noise."""
     return _squared_gap(predicted, target)
 
 
@@ -58,8 +58,11 @@ def effect_loss(
     """Mean squared gap ``[N]`` between the colour of one word's contribution and of the effect of dropping it.
 
     predicted: ``[N, 6, H, W]``, the model's own prediction for ``batch`` at (x_t, t), used as a constant; score:
-    ``[N, L]``, of the tokens: the content word of the largest one is taken.
+    ``[N, L]``, of the tokens: the content word of the largest one is taken. Raises ValueError for a model whose layers
+    have biases, of which no word contributes a part.
     """
+    if not model.unet.explainable:
+        raise ValueError("words contribute nothing of their own where layers have biases: set effect_weight to 0")
     chosen = _one_word(batch, score)  # [N, L]
     without = dataclasses.replace(batch, mask=batch.mask & ~chosen)
     with torch.no_grad():

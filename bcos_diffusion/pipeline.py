@@ -1,7 +1,7 @@
 """From a prompt to an image, and from an image back to its words; loads and saves folders.
 
-A saved pipeline is a folder with ``config.json`` (shape, vocabulary, defaults) and
-``model.safetensors``. It is read from a local path or from a hub id.
+A saved pipeline is a folder with ``config.json`` (shape, vocabulary or frozen text, defaults) and
+``model.safetensors``, which does not hold a frozen text. It is read from a local path or from a hub id.
 """
 
 from __future__ import annotations
@@ -21,9 +21,8 @@ from bcos_diffusion.diffusion import T, guide, noise_schedule, paired_noise, pre
 from bcos_diffusion.encoding import decode
 from bcos_diffusion.model import TextToImage
 from bcos_diffusion.shipped import SHIPPED
-from bcos_diffusion.text import TextBatch, Tokenizer
+from bcos_diffusion.text import TextBatch
 from bcos_diffusion.trace import Trace, signal_tokens, trace
-from bcos_diffusion.unet import UNetConfig
 from bcos_kernels.files import read_json, read_tensors, write_json, write_tensors
 
 FORMAT = "bcos_diffusion/1"
@@ -52,24 +51,28 @@ class BcosDiffusionPipeline:
         cls, model: TextToImage, weights: dict[str, Tensor], defaults: Defaults = Defaults(), name: str = "unnamed"
     ) -> BcosDiffusionPipeline:
         """A pipeline of the same shape as ``model`` with other weights, such as its EMA."""
-        copy = TextToImage(model.unet.config, model.tokenizer, model.text_depth).to(model.device)
+        copy = model.twin()
         copy.load_state_dict({k: v.to(model.device) for k, v in weights.items()})
         return cls(copy, defaults, name)
 
     @classmethod
-    def from_pretrained(cls, source: str | Path = SHIPPED, dtype: torch.dtype = torch.float32) -> BcosDiffusionPipeline:
+    def from_pretrained(
+        cls,
+        source: str | Path = SHIPPED,
+        dtype: torch.dtype = torch.float32,
+        text_source: str | Path | None = None,
+    ) -> BcosDiffusionPipeline:
         """Load a pipeline from a folder or a hub id; by default the model that comes with the package.
 
-        Raises FileNotFoundError (nothing there) or ValueError (not a pipeline, or a damaged one).
+        text_source: where the frozen CLIP of a model is now, if not where its ``config.json`` says. Raises
+        FileNotFoundError (nothing there) or ValueError (not a pipeline, or a damaged one).
         """
         folder = _resolve(source)
         config = read_json(folder / "config.json")
         try:
             if config["format"] != FORMAT:
                 raise ValueError(f"format is {config['format']!r}, this version reads {FORMAT!r}")
-            model = TextToImage(
-                UNetConfig.from_dict(config["unet"]), Tokenizer.from_dict(config["tokenizer"]), config["text_depth"]
-            )
+            model = TextToImage.from_dict(config, folder, text_source)
             defaults = Defaults(**config["defaults"])
         except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
             raise ValueError(f"{folder / 'config.json'} does not describe a bcos_diffusion pipeline: {error}") from None
@@ -91,10 +94,8 @@ class BcosDiffusionPipeline:
         return {
             "format": FORMAT,
             "name": self.name,
-            "unet": self.model.unet.config.to_dict(),
-            "text_depth": self.model.text_depth,
-            "tokenizer": self.model.tokenizer.to_dict(),
             "defaults": vars(self.defaults),
+            **self.model.to_dict(),
         }
 
     def tokenize(self, prompt: str, negative_prompt: str | None = None) -> TextBatch:

@@ -16,16 +16,18 @@ from torch import Tensor
 from bcos_diffusion.function_words import FUNCTION_WORDS
 
 LENGTH = 24
+START, END, PADDING = "[SOS]", "[EOS]", "[PAD]"
 _WORD = re.compile(r"[a-z0-9]+(?:['-][a-z0-9]+)*|[,.;:!?]")
 
 
 @dataclass(frozen=True)
 class TextBatch:
-    """Tokenized prompts, padded to one length; there are no start or end tokens.
+    """Tokenized prompts, padded to one length.
 
-    ids: ``[N, L]`` long, 0 where padded; mask: ``[N, L]`` bool, True for tokens; value_mask: ``[N, L]``
-    bool, True for tokens of content words; word_index: ``[N, L]`` long, the word a token belongs to,
-    -1 where padded; words, texts: the words and the pieces of each prompt.
+    ids: ``[N, L]`` long, 0 where padded; mask: ``[N, L]`` bool, True for tokens that may be read; value_mask:
+    ``[N, L]`` bool, True for tokens of content words; word_index: ``[N, L]`` long, the word a token belongs
+    to, -1 where there is nothing; words, texts: the words and the pieces of each prompt. Where the layout has start,
+    end and padding tokens (``ClipTokenizer``), these are words too: START, END and PADDING.
     """
 
     ids: Tensor
@@ -40,6 +42,17 @@ class TextBatch:
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         taken = {n: v[list(numbers)] if isinstance(v, Tensor) else [v[i] for i in numbers] for n, v in values.items()}
         return dataclasses.replace(self, **cast(Any, taken))
+
+    @property
+    def special(self) -> Tensor:
+        """Which tokens are no part of the prompt but of the layout around it: ``[N, L]`` bool."""
+        layout = {START, END, PADDING}
+        found = torch.zeros_like(self.mask)
+        for row, words in enumerate(self.words):
+            for number, word in enumerate(words):
+                if word in layout:
+                    found[row] |= self.word_index[row] == number
+        return found
 
     def to(self, device: torch.device | str) -> TextBatch:
         """The same batch with its tensors on ``device``."""
@@ -59,7 +72,7 @@ class TextBatch:
 
 
 @cache
-def _bpe() -> Any:
+def bpe() -> Any:
     """open_clip's tokenizer, loaded when first needed: its import takes seconds."""
     from open_clip.tokenizer import SimpleTokenizer
 
@@ -73,7 +86,7 @@ class Tokenizer:
         if not words:
             raise ValueError("a tokenizer needs at least one word")
         self.length = length
-        self.pieces = {word: [(int(i), str(_bpe().decoder[i])) for i in _bpe().encode(word)] for word in sorted(words)}
+        self.pieces = {word: [(int(i), str(bpe().decoder[i])) for i in bpe().encode(word)] for word in sorted(words)}
         self._number()
 
     def _number(self) -> None:

@@ -85,6 +85,8 @@ def trace(
     The parts after the tokens are x_T and, where the update or the time conditioning adds any, the
     sampler's constant and time.
     """
+    if not unet.explainable:
+        raise ValueError("this model has ordinary layers with biases: it can draw, but no image of it can be explained")
     n, rows = len(sources), text.values.shape[0]
     has_constant = update == "standard"
     has_time = unet.time_adds

@@ -81,8 +81,9 @@ class TimeConditioning(nn.Module):
     def __init__(self, time_dim: int, channels: int, kind: str):
         super().__init__()
         self.kind = kind
-        self.project = nn.Linear(time_dim, channels, bias=False)
-        nn.init.zeros_(self.project.weight)
+        project = nn.Linear(time_dim, channels, bias=False)
+        nn.init.zeros_(project.weight)
+        self.project: nn.Module = project
 
     def forward(self, h: Tensor, time: Tensor) -> Tensor:
         gamma = self.project(time)[:, :, None, None]  # [N, C, 1, 1]

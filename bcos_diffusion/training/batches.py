@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import torch
 
+from bcos_diffusion.clip_tokenizer import ClipTokenizer
 from bcos_diffusion.diffusion import T
 from bcos_diffusion.objective import Portion, draw_timesteps, drop_words
 from bcos_diffusion.text import Tokenizer
@@ -61,11 +62,12 @@ def rounds(step: range, process: int, processes: int, most: int | None) -> list[
     return found
 
 
-def prepare(round_: Round, data: TrainingSource, tokenizer: Tokenizer, config: TrainConfig) -> Portion:
+def prepare(round_: Round, data: TrainingSource, tokenizer: Tokenizer | ClipTokenizer, config: TrainConfig) -> Portion:
     """Images, captions and draws of a round; a process without a sample of its own takes one that weighs nothing."""
     positions = list(round_.own) or [round_.step[0]]
     images, captions = data.batch(positions)
-    text = tokenizer.encode(captions)
+    # The world's captions may be longer than CLIP reads; one that is too long for a word list is a mistake.
+    text = tokenizer.encode(captions, cut=True) if isinstance(tokenizer, ClipTokenizer) else tokenizer.encode(captions)
     draws = draw(config.seed, positions, text.ids.shape[1], data.size)
     weight = 1 / len(round_.step)
     marked = effect_positions(round_.own)
@@ -85,7 +87,12 @@ def prepare(round_: Round, data: TrainingSource, tokenizer: Tokenizer, config: T
 
 
 def portions(
-    first: int, data: TrainingSource, tokenizer: Tokenizer, config: TrainConfig, process: int = 0, processes: int = 1
+    first: int,
+    data: TrainingSource,
+    tokenizer: Tokenizer | ClipTokenizer,
+    config: TrainConfig,
+    process: int = 0,
+    processes: int = 1,
 ) -> Iterator[tuple[Round, Portion]]:
     """What ``process`` computes from position ``first`` to the end of the run, prepared ahead by threads."""
 

@@ -28,8 +28,8 @@ class MultiHeadAttention(nn.Module):
         self.heads, self.head_dim = heads, head_dim
         self.query = nn.Linear(query_dim, heads * head_dim, bias=False)
         self.key = nn.Linear(context_dim, heads * head_dim, bias=False)
-        self.value = BcosLinear(context_dim, heads * head_dim, b=b)
-        self.out = BcosLinear(heads * head_dim, query_dim, b=b)
+        self.value: nn.Module = BcosLinear(context_dim, heads * head_dim, b=b)
+        self.out: nn.Module = BcosLinear(heads * head_dim, query_dim, b=b)
 
     def forward(
         self,
