@@ -24,14 +24,14 @@ from machine import describe, print_table
 
 from bcos_diffusion.clip_text import ClipText, ClipTextConfig
 from bcos_diffusion.clip_tokenizer import ClipTokenizer
-from bcos_diffusion.diffusion import noise_schedule
 from bcos_diffusion.frozen_text import FrozenText
 from bcos_diffusion.layers import KINDS
 from bcos_diffusion.model import TextToImage
-from bcos_diffusion.objective import training_loss
+from bcos_diffusion.objective import Objective, Portion, draw_timesteps
 from bcos_diffusion.paper_unet import PaperUNet
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
 from bcos_diffusion.presets import SIZES, preset
+from bcos_diffusion.training.draws import draw
 from bcos_kernels.files import write_json
 
 PROMPT = "a purple flamingo stands beside two small penguins on a sunny beach"
@@ -54,12 +54,15 @@ def measured(action: Callable[[], Any]) -> tuple[Any, dict[str, float]]:
 
 def train(dtype: str, steps: int) -> dict[str, Any]:
     """Forward and backward of one image as the trainer runs them; the last of two, as the first one warms up."""
-    model, alpha_bar = new_model(), noise_schedule()
-    x_0, batch = torch.rand(1, 6, 64, 64), model.tokenizer.encode([PROMPT])
+    model = new_model()
+    images, batch = torch.randint(256, (1, 3, 64, 64), dtype=torch.uint8), model.tokenizer.encode([PROMPT])
+    draws, nothing = draw(0, [0], batch.ids.shape[1], 64), torch.zeros(0)
+    portion = Portion(images, batch, draw_timesteps(draws.t, T), draws.noise, torch.ones(1), [], nothing, nothing)
+    objective = Objective(model)
 
     def step() -> float:
         with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bf16"):
-            loss = training_loss(model, x_0, batch, alpha_bar, torch.Generator().manual_seed(0))["total"]
+            loss = objective(portion)["total"]
         loss.backward()
         return loss.item()
 

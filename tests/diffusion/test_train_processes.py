@@ -141,15 +141,14 @@ def test_a_run_that_is_killed_goes_on_to_the_same_bits(death: dict[str, Any], sh
 @pytest.mark.parametrize("shard", [False, True])
 def test_a_run_goes_on_with_another_number_of_processes(shard: bool, alone: Path, tmp_path: Path) -> None:
     """Two processes, then one, then two. The learning rate of a short run falls early, so all run towards step 5."""
-    deaths = ({"rank": None, "step": 3, "while": "training"}, {"rank": None, "step": 5, "while": "training"})
-    changes = SEVEN | {"save_every": 1}
-    assert launch(torchrun(), tmp_path, changes | {"shard": shard}, deaths[0]) != 0
+    deaths = ({"rank": None, "step": 4, "while": "training"}, {"rank": None, "step": 5, "while": "training"})
+    assert launch(torchrun(), tmp_path, SEVEN | {"shard": shard}, deaths[0]) != 0
     assert [p.name for p in (tmp_path / "checkpoints").glob("[0-9]*")] == ["000000000014"]
-    assert launch([sys.executable], tmp_path, changes, deaths[1]) != 0
+    assert launch([sys.executable], tmp_path, SEVEN, deaths[1]) != 0
     assert [p.name for p in (tmp_path / "checkpoints").glob("[0-9]*")] == ["000000000028"]
-    assert launch(torchrun(), tmp_path, changes | {"shard": shard}) == 0
+    assert launch(torchrun(), tmp_path, SEVEN | {"shard": shard}) == 0
     assert_same_run(tmp_path, alone)
-    assert_each_sample_once(tmp_path, 5, 7, {14: 1, 28: 1})
+    assert_each_sample_once(tmp_path, 5, 7, {14: 1, 21: 1, 28: 1})
 
 
 @pytest.mark.slow

@@ -132,11 +132,7 @@ def test_a_batch_is_the_same_however_it_is_divided(processes: int, most: int | N
 
 
 def test_batches_come_in_order_and_end_with_the_run(tmp_path: Path) -> None:
-    config, data, tokenizer = (
-        tiny_config(tmp_path, batch_size=6, workers=3),
-        SceneSource(24, 1),
-        Tokenizer(vocabulary()),
-    )
+    config, data = tiny_config(tmp_path, batch_size=6, workers=3), SceneSource(24, seed=1)
     found = list(portions(6, data, Tokenizer(vocabulary()), config))
     assert [(round_.step.start, round_.step.stop) for round_, _ in found] == [(6, 12), (12, 18), (18, 24)]
     expected = torch.from_numpy(data.batch(range(6, 24))[0]).permute(0, 3, 1, 2)

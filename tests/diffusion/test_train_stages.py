@@ -1,13 +1,20 @@
 """Stages of a denoiser: which they are, and that computing their activations again saves memory and changes nothing."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+from references.clip import save_clip
+from references.paper_models import TINY as PAPER_TINY
+from references.paper_models import shaken
 from references.tiny_run import TINY, tiny_config
 from torch import Tensor, nn
 
+from bcos_diffusion.frozen_text import FrozenText
 from bcos_diffusion.model import TextToImage
 from bcos_diffusion.objective import Objective, Portion
 from bcos_diffusion.scenes import vocabulary
@@ -33,6 +40,19 @@ class Holder(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.blocks = nn.ModuleList([Pair(), nn.Linear(2, 2)])
+
+
+class Shades:
+    """Grey images of 16 pixels whose captions are longer than CLIP reads."""
+
+    size = 16
+
+    def __len__(self) -> int:
+        return 100
+
+    def batch(self, positions: Iterable[int]) -> tuple[NDArray[np.uint8], list[str]]:
+        positions = list(positions)
+        return np.stack([np.full((16, 16, 3), 20 * p, np.uint8) for p in positions]), ["a cat " * 80] * len(positions)
 
 
 def test_stages_are_the_outermost_modules_that_compute() -> None:
@@ -87,6 +107,31 @@ def test_gradients_are_the_same_bits_and_memory_is_less(time_conditioning: str, 
         assert a.grad is not None and b.grad is not None and torch.equal(a.grad, b.grad), name
     assert any(parameter.grad.abs().sum() > 0 for parameter in spared.parameters() if parameter.grad is not None)
     assert kept < 0.5 * whole
+
+
+@pytest.mark.parametrize("name", ["bcos-x0", "bcos-clip-eps", "vanilla"])
+def test_the_papers_models_recompute_to_the_same_bits(name: str, tmp_path: Path) -> None:
+    """Long captions, one of them hidden whole; the effect term where there is one."""
+    clip, gradients = save_clip(tmp_path / "clip"), []
+    for again in (False, True):
+        torch.manual_seed(0)
+        kind = {"bcos-clip-eps": {"predicts": "noise"}, "vanilla": {"layers": "vanilla"}}.get(name, {})
+        text = FrozenText.load(clip, "encoder", "masked" if name == "bcos-x0" else "visible")
+        model = TextToImage(replace(PAPER_TINY, **kind), text)  # type: ignore[arg-type]
+        shaken(model)
+        if again:
+            recompute(model.unet)
+        weight = 0.0 if name == "vanilla" else 1.0
+        config = tiny_config(tmp_path, batch_size=8, effect_weight=weight, caption_dropout=0.5)
+        (round_,) = rounds(range(8), 0, 1, None)
+        portion = prepare(round_, Shades(), model.tokenizer, config)
+        assert 0 < int(portion.text.mask.any(1).sum()) < 8
+        losses = Objective(model, weight)(portion)
+        assert ("effect" in losses) == (name != "vanilla")
+        losses["total"].backward()
+        gradients.append({n: p.grad for n, p in model.named_parameters()})
+    for n, gradient in gradients[0].items():
+        assert gradient is not None and torch.equal(gradient, gradients[1][n]), n
 
 
 def test_a_recomputed_model_keeps_its_names(tmp_path: Path) -> None:
