@@ -189,8 +189,8 @@ def _draw(
     grid, bars = upper.subplots(2, columns, squeeze=False), lower.subplots(1, columns, squeeze=False)[0]
     changes: list[tuple[int, ...]] = [edits[0].taken, *(edit.given for edit in edits)]
     for column, (explanation, changed) in enumerate(zip(explained, changes, strict=True)):
-        title = textwrap.fill(explanation.prompt, 22)
-        show(grid[0, column], explanation.image.float().cpu(), title, size=7.5)
+        title = textwrap.fill(explanation.prompt, 27)
+        show(grid[0, column], explanation.image.float().cpu(), title, size=7)
         text = "" if column == 0 else f"\nRMS {edits[column - 1].rms:.3f}"
         _show_words(grid[1, column], explanation, changed, text)
         _bars(bars[column], explanation, changed)
