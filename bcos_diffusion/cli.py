@@ -83,7 +83,7 @@ def _laion_later() -> None:
 
 
 def _paper_later() -> None:
-    """Draw the figures and tables of the paper; see ``paper --help``."""
+    """Draw the figures and tables of the paper; ``paper --help`` names them."""
 
 
 def _chosen(arguments: list[str]) -> tuple[dict[str, Callable[..., Any]], str, str, list[str]]:

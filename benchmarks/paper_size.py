@@ -24,6 +24,7 @@ from machine import describe, print_table
 
 from bcos_diffusion.clip_text import ClipText, ClipTextConfig
 from bcos_diffusion.clip_tokenizer import ClipTokenizer
+from bcos_diffusion.diffusion import T
 from bcos_diffusion.frozen_text import FrozenText
 from bcos_diffusion.layers import KINDS
 from bcos_diffusion.model import TextToImage

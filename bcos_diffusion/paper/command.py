@@ -110,10 +110,10 @@ def edits(
 
 def tokens(
     sampling: Sampled = Sampling(),
-    captions: Path | None = None,
+    captions: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
     column: str = "caption",
     count: int = 2000,
-    minimum: int | None = None,
+    minimum: Annotated[int | None, tyro.conf.arg(metavar="N")] = None,
     batch_size: int = 64,
     out: Path = Path("bcos-paper-tokens"),
 ) -> None:
@@ -135,8 +135,8 @@ def tokens(
 
 def quality(
     sampling: SampledByMany = ManySampling(),
-    reference: Path | None = None,
-    captions: Path | None = None,
+    reference: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None,
+    captions: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
     column: str = "caption",
     inception: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
     count: int = 200,

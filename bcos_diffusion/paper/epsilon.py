@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bcos_diffusion.paper.record import described, new_figure, progress, save_figure, show, write_result
+from bcos_diffusion.paper.record import described, new_figure, options_of, progress, save_figure, show, write_result
 from bcos_diffusion.sampling import Sampling
 from bcos_diffusion.staging import staged
 
@@ -22,6 +22,7 @@ def run(sampling: Sampling, prompt: str, out: Path) -> str:
     """Explain one sample and write reconstruction without and with x_T's part, and the share of every token."""
     with staged(out) as folder:
         from bcos_diffusion.explain import explain
+        from bcos_diffusion.paper.token_masses import words_of
 
         pipeline = sampling.load()
         steps = pipeline._settings(sampling.steps, None, None)[0]
@@ -30,9 +31,10 @@ def run(sampling: Sampling, prompt: str, out: Path) -> str:
             def step(*_: object) -> None:
                 advance()
 
-            explanation = explain(pipeline, prompt, seed=sampling.seed, callback=step, **sampling.arguments(pipeline))
-        word_index = pipeline.model.tokenizer.encode([prompt]).word_index[0].tolist()
-        tokens = token_shares(explanation, word_index)
+            explanation = explain(pipeline, prompt, seed=sampling.seed, callback=step, **options_of(sampling))
+        batch = pipeline.model.tokenizer.encode([prompt])
+        words = words_of(batch.words[0], batch.word_index[0].tolist(), len(batch.texts[0]))
+        tokens = token_shares(explanation, words)
         pictures = reconstructions(explanation)
         result = described("Figure 5", sampling, pipeline) | {
             "prompt": prompt,
@@ -86,18 +88,20 @@ def _likeness(picture: Tensor, image: Tensor) -> dict[str, float]:
     return {"mse": float((picture - image).pow(2).mean()), "correlation": correlation}
 
 
-def token_shares(explanation: Explanation, word_index: list[int]) -> list[dict[str, Any]]:
+def token_shares(explanation: Explanation, words: list[str]) -> list[dict[str, Any]]:
     """Every token of the prompt with its shares of Eq. 8, and of the L2 norms of maps, which pairs cannot cancel.
 
-    word_index: the word of each position, -1 for special tokens and padding.
+    words: the word that each token is a piece of.
     """
+    from bcos_diffusion.paper.token_table import kind
+
     parts = [part for part in explanation.tokens if not part.negative]
     norms = [float(part.map.double().norm()) for part in parts]
     total = sum(norms) or 1.0
     return [
         {
             "text": part.text,
-            "special": word_index[position] < 0,
+            "special": kind(words[position]) == "special",
             "signed": part.relevance_signed,
             "absolute": part.relevance_absolute,
             "norm": norm / total,

@@ -67,7 +67,7 @@ def one_step(
     measured = contributions(predict, text.values[:, :longest], sum_over=(-1,)).double().cpu().numpy()  # [N, longest]
     found = zip(indices, batch.texts, batch.words, batch.word_index.tolist(), measured, strict=True)
     return [
-        Masses(index, texts, _words_of(words, numbers, len(texts)), row[: len(texts)])
+        Masses(index, texts, words_of(words, numbers, len(texts)), row[: len(texts)])
         for index, texts, words, numbers, row in found
     ]
 
@@ -83,8 +83,8 @@ def _noised(x_0: Tensor, indices: Sequence[int], seed: int, alpha_bar: Tensor) -
     return add_noise(x_0, torch.tensor(t), torch.cat(noise), alpha_bar), torch.tensor(t)
 
 
-def _words_of(words: list[str], numbers: list[int], length: int) -> list[str]:
-    """The word of each token; special tokens have none."""
+def words_of(words: list[str], numbers: list[int], length: int) -> list[str]:
+    """The word of each token of a prompt; empty for what belongs to none."""
     return [words[number] if number >= 0 else "" for number in numbers[:length]]
 
 
@@ -93,7 +93,7 @@ def whole_run(pipeline: BcosDiffusionPipeline, caption: str, index: int, seed: i
     batch = pipeline.model.tokenizer.encode([caption])
     explanation = explain(pipeline, caption, seed=seed + index, **options)
     parts = [part for part in explanation.tokens if not part.negative]
-    words = _words_of(batch.words[0], batch.word_index[0].tolist(), len(parts))
+    words = words_of(batch.words[0], batch.word_index[0].tolist(), len(parts))
     return Masses(index, [part.text for part in parts], words, np.array([part.mass for part in parts]))
 
 

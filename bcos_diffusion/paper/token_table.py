@@ -16,12 +16,14 @@ from bcos_diffusion.evaluation.words import group
 from bcos_diffusion.function_words import NUMERALS
 from bcos_diffusion.paper.token_masses import Shard
 
+SPECIAL = frozenset({"", "[SOS]", "[EOS]", "[PAD]"})
+"""Words of tokens that are no part of the prompt, but of the layout that a text encoder reads it in."""
 KINDS = ("object", "colour", "number", "relation", "function", "punctuation", "special", "other")
 
 
 def kind(word: str) -> str:
-    """The part of speech of a word by the lexicon of scenes; "special" for a token that belongs to no word."""
-    if not word:
+    """The part of speech of a word by the lexicon of scenes; "special" for one that the prompt does not have."""
+    if word in SPECIAL:
         return "special"
     if not word[0].isalnum():
         return "punctuation"

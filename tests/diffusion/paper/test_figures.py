@@ -65,7 +65,7 @@ def test_a_fit_is_that_of_least_squares() -> None:
 
 def test_special_tokens_are_summed_by_their_text(explanation: Explanation) -> None:
     count = len(explanation.tokens)
-    tokens = epsilon.token_shares(explanation, [-1, -1, *range(count - 2)])
+    tokens = epsilon.token_shares(explanation, ["[PAD]", "[PAD]", *["cat"] * (count - 2)])
     tokens[0]["text"] = tokens[1]["text"] = "[PAD]"
     found = epsilon.groups(tokens)
     assert found["[PAD]"]["tokens"] == 2 and found["prompt"]["tokens"] == count - 2

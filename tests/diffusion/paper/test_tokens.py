@@ -119,7 +119,7 @@ def test_the_correlation_is_numpys(pipeline: BcosDiffusionPipeline) -> None:
 
 
 def test_kinds_follow_the_lexicon() -> None:
-    words = ["cats", "gray", "two", "above", "on", ",", "background", ""]
+    words = ["cats", "gray", "two", "above", "on", ",", "background", "[EOS]"]
     expected = ["object", "colour", "number", "relation", "function", "punctuation", "other", "special"]
     assert [kind(word) for word in words] == expected
 
