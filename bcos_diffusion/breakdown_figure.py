@@ -35,7 +35,7 @@ def save_breakdown(explanation: Explanation, breakdown: Breakdown, folder: Path,
 def draw_breakdown(explanation: Explanation, breakdown: Breakdown, path: Path) -> None:
     """Three columns for every word that speaks.
 
-    Relevance by layer and step as a heat map of masses; the word's mean-free maps by layer; and its part in the x_0 predicted at
+    The mass by layer and step as a heat map; the word's mean-free maps by layer; and its part in the x_0 predicted at
     up to :data:`MOST_STEPS` of the steps. Colours of one column compare between words.
     """
     matplotlib.use("Agg")
