@@ -1,4 +1,4 @@
-"""What the paper's models are trained on: the noise, whole captions, and no effects of words where layers have biases."""
+"""What the paper's models are trained on: noise, whole captions, and no effects where layers have biases."""
 
 from pathlib import Path
 from types import SimpleNamespace
