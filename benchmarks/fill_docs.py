@@ -180,11 +180,13 @@ def paper_size(result: dict[str, Any]) -> str:
     machine = result["machine"]
     caption = (
         f"{machine['device']}, {machine['threads']} threads, torch {machine['torch']}. Explained without guidance, to"
-        " tokens, x_T and time; peak of the whole process. Seconds are of a machine that had other work too, seconds of"
-        " CPU hardly depend on it."
+        " tokens, x_T and time; peak of the whole process. The machine had other work, which the seconds contain and"
+        " the seconds of CPU do not."
     )
+    missing = {"train", "explain"} - {row["part"] for row in result["parts"]}
+    ending = f"\n\nNot yet measured: {', '.join(sorted(missing))}." if missing else ""
     heads = ["what", "type", "seconds", "seconds of CPU", "peak, GiB", "completeness error"]
-    return f"{caption}\n\n" + markdown(heads, rows)
+    return f"{caption}\n\n" + markdown(heads, rows) + ending
 
 
 def laion(result: dict[str, Any]) -> str:

@@ -113,8 +113,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results/paper_size.json"))
     parser.add_argument("--steps", type=int, default=25)
-    parser.add_argument("--only", nargs="+", default=["train fp32", "train bf16", "explain fp32"])
-    parser.add_argument("--part", help="run this one in this process")
+    parser.add_argument("--only", nargs="*", default=["train fp32", "train bf16", "explain bf16"])
+    parser.add_argument("--part", help="run this one in this process and print its result")
     options = parser.parse_args()
     if options.part:
         kind, dtype = options.part.split()
@@ -125,6 +125,7 @@ def main() -> None:
     old = json.loads(options.json.read_text(encoding="utf-8"))["parts"] if options.json.exists() else []
     parts = {f"{row['part']} {row['dtype']}": row for row in old}
     found = {"machine": describe("cpu"), "prompt": PROMPT, "sizes": sizes()}
+    write_json(options.json, found | {"parts": old})
     for part in options.only:
         command = [sys.executable, __file__, "--part", part, "--steps", str(options.steps)]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
