@@ -150,7 +150,8 @@ def measure(size: int, samples: int, whole_steps: int, repeats: int) -> dict[str
     published_s = statistics.mean(taken) * len(every)
     kept_s = forward + statistics.mean(kept) * len(every)
     return {
-        "size": size, "clock": "CPU seconds, one thread", "steps": job.steps, "patches_and_channels": len(every), "measured": samples,
+        "size": size, "clock": "CPU seconds, one thread", "steps": job.steps, "patches_and_channels": len(every),
+        "measured": samples,
         "extrapolation": f"mean of {samples} random patches and channels x {len(every)}",
         "published_s": published_s, "published_each_s": taken, "graph_kept_s": kept_s,
         "maps_s": maps_s, "backward_s": backward_s, "plain_s": plain_s,
