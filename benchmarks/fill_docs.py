@@ -176,7 +176,8 @@ def published_procedure(result: dict[str, Any]) -> str:
     rows, notes = [], []
     for row in result["rows"]:
         rows.append([
-            f"{row['size']}x{row['size']}, {row['steps']}", f"{row['published_s']:.0f} *", f"{row['graph_kept_s']:.0f} *",
+            f"{row['size']}x{row['size']}, {row['steps']}",
+            f"{row['published_s']:.0f} *", f"{row['graph_kept_s']:.0f} *",
             f"{row['maps_s']:.2f}", f"{row['backward_s']:.2f}", f"{row['published_over_maps']:.0f}",
             f"{row['graph_kept_over_maps']:.0f}",
         ])  # fmt: skip
