@@ -18,7 +18,7 @@ from bcos_diffusion.denoiser import Conditioning
 from bcos_diffusion.diffusion import ddim_timesteps
 from bcos_diffusion.explain import Explanation, explain_job
 from bcos_diffusion.job import Job
-from bcos_diffusion.phrases import Group, groups, require_phrases
+from bcos_diffusion.phrases import Group, groups
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
 from bcos_diffusion.trace import Source, Watcher, push
 from bcos_kernels.mode import primal, slices
@@ -78,7 +78,6 @@ def explain_in_detail(
     """Draw and explain the one picture of a job, made of this prompt and seed, by step and layer too."""
     if len(job) != 1:
         raise ValueError(f"a breakdown is of one picture, the job has {len(job)}")
-    require_phrases(job.batch, phrases)
     spoken = groups(job.prompts(0), phrases)
     sources, states, predictions = job.sources[0], [], []
 

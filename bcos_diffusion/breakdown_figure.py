@@ -59,7 +59,7 @@ def draw_breakdown(explanation: Explanation, breakdown: Breakdown, path: Path) -
     for row, (left, middle, right) in enumerate(panels):
         word = speaking[row]
         axes = left.subplots()
-        shading = axes.imshow(relevance[word].cpu(), cmap="bwr", norm=scale, aspect="auto")
+        shading = axes.imshow(relevance[word].cpu().numpy(), cmap="bwr", norm=scale, aspect="auto")
         axes.set_yticks(range(len(names)), names, fontsize=7)
         ticks = range(0, len(breakdown.timesteps), max(1, len(breakdown.timesteps) // 6))
         axes.set_xticks(ticks, [str(breakdown.timesteps[i]) for i in ticks], fontsize=7)

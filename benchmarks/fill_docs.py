@@ -209,11 +209,48 @@ def laion(result: dict[str, Any]) -> str:
     return f"{text}\n\n{markdown(heads, rows)}\n\n{markdown(columns, reading)}"
 
 
+def published_procedure(result: dict[str, Any]) -> str:
+    """Seconds of the published procedure and of ours."""
+    heads = ["image, steps", "published s", "graph kept s", "our maps s", "one backward s", "published / maps",
+             "graph kept / maps"]  # fmt: skip
+    rows, notes = [], []
+    for row in result["rows"]:
+        rows.append([
+            f"{row['size']}x{row['size']}, {row['steps']}",
+            f"{row['published_s']:.0f} *", f"{row['graph_kept_s']:.0f} *",
+            f"{row['maps_s']:.2f}", f"{row['backward_s']:.2f}", f"{row['published_over_maps']:.0f}",
+            f"{row['graph_kept_over_maps']:.0f}",
+        ])  # fmt: skip
+        notes.append(
+            f"{row['size']}x{row['size']}: {row['patches_and_channels']} patches and channels, of which"
+            f" {row['measured']} random ones were timed; contributions agree to {row['agreement']:.0e}."
+        )
+        if whole := row["whole"]:
+            rows.append([
+                f"{row['size']}x{row['size']}, {whole['steps']}", f"{whole['published_s']:.1f}", "",
+                f"{whole['maps_s']:.3f}", "", f"{whole['published_over_maps']:.0f}", "",
+            ])  # fmt: skip
+            notes.append(
+                f"All of them at {whole['steps']} step(s): extrapolation said {whole['extrapolated_s']:.1f} s."
+            )
+    caption = f"{result['machine']['device']}, CPU seconds of one thread, “{result['prompt']}”."
+    return f"{caption} * extrapolated.\n\n{markdown(heads, rows)}\n\n{' '.join(notes)}"
+
+
+def batches(result: dict[str, Any]) -> str:
+    """CPU seconds a picture by batch."""
+    rows = [[str(row["batch"]), f"{row['drawn_s']:.3f}", f"{row['explained_s']:.3f}"] for row in result["rows"]]
+    caption = f"{result['machine']['device']}, CPU seconds of one thread a picture, {result['steps']} steps."
+    return f"{caption}\n\n" + markdown(["pictures at once", "drawn", "explained"], rows)
+
+
 TABLES: dict[str, tuple[str, str, Callable[[dict[str, Any]], str]]] = {
     "evaluation": ("docs/explanations.md", "evaluation.json", evaluation),
     "experiments": ("docs/explanations.md", "experiments.json", experiments),
     "guidance": ("docs/explanations.md", "guidance.json", guidance),
     "cost": ("docs/explanations.md", "explanation_cost.json", cost),
+    "published_procedure": ("docs/sampling.md", "published_procedure.json", published_procedure),
+    "batches": ("docs/sampling.md", "batches.json", batches),
     "layers": ("docs/kernels.md", "layers.json", layers),
     "zoo": ("docs/migration.md", "zoo.json", zoo),
     "pointwise": ("docs/migration.md", "pointwise.json", pointwise),

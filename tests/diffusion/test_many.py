@@ -73,6 +73,11 @@ def test_two_processes_draw_the_bytes_that_one_draws(model: Path, prompts: Path)
     assert by_processes(2, "generate", *options, "--out", "two").returncode == 0
     assert content(Path("one")) == content(Path("two"))
     assert len(pictures("one")) == 5
+
+
+@pytest.mark.slow
+def test_two_processes_explain_to_the_bit_what_one_explains(model: Path, prompts: Path) -> None:
+    options = ["--file", prompts, "--model", model, "--batch", 2, "--seed", 3]
     run("explain", *options, "--save", "maps", "--out", "three")
     done = by_processes(2, "explain", *options, "--save", "maps", "--out", "four")
     assert done.returncode == 0, done.stderr

@@ -116,11 +116,3 @@ def test_what_was_learned_per_place_is_spread_linearly() -> None:
 def test_sizes_between_strides_are_refused(size: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match="multiples of 4 pixels"):
         tiny_pipeline().generate(["cat"], size=size)
-
-
-def test_a_network_without_a_stride_draws_its_own_size_alone() -> None:
-    pipeline = tiny_pipeline()
-    pipeline.model.unet.stride = None
-    assert pipeline.generate(["cat"], size=(16, 16)).shape == (1, 3, 16, 16)
-    with pytest.raises(ValueError, match="16x16 pixels only, not 24x16"):
-        pipeline.generate(["cat"], size=(16, 24))
