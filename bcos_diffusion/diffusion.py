@@ -65,6 +65,25 @@ def ddim_step(
     return b * x_hat + (1 - b) * MU * constant + k * (x_t - a * x_hat - (1 - a) * MU * constant)
 
 
+def predicted_x_0(
+    predicted: Tensor,
+    x_t: Tensor,
+    alpha_bar: Tensor,
+    predicts: str,
+    update: str = "homogeneous",
+    constant: Tensor | float = 1.0,
+) -> Tensor:
+    """x̂_0 from what a network predicts of x_t (Eq. 11): x_0 itself, or zero-mean unit-variance noise.
+
+    predicted, x_t: ``[N, 6, H, W]``; alpha_bar: broadcasts against them. As in :func:`ddim_step`, ``update`` says
+    whether μ is a constant, scaled by ``constant``, or the pair-mean of x_t.
+    """
+    if predicts == "x_0":
+        return predicted
+    mean = pair_mean(x_t) if update == "homogeneous" else MU * constant
+    return (x_t - (1 - alpha_bar.sqrt()) * mean - (1 - alpha_bar).sqrt() * SIGMA * predicted) / alpha_bar.sqrt()
+
+
 def guide(x_cond: Tensor, x_uncond: Tensor, scale: float) -> Tensor:
     """Classifier-free guidance: linear in both predictions, so it is explained exactly."""
     return x_uncond + scale * (x_cond - x_uncond)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from bcos_diffusion.denoiser import Conditioning
 from bcos_diffusion.text import TextBatch, Tokenizer
 from bcos_diffusion.text_encoder import TextEncoder
-from bcos_diffusion.unet import Conditioning, UNet, UNetConfig
+from bcos_diffusion.unet import UNet, UNetConfig
 
 
 class TextToImage(nn.Module):
@@ -33,4 +34,4 @@ class TextToImage(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the parameters live."""
-        return self.unet.conv_in.linear.weight.device
+        return next(self.unet.parameters()).device

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from bcos_diffusion.denoiser import Conditioning
 from bcos_diffusion.diffusion import add_noise, paired_noise
 from bcos_diffusion.model import TextToImage
 from bcos_diffusion.text import TextBatch
-from bcos_diffusion.unet import Conditioning
 from bcos_kernels.mode import stacked
 
 
@@ -64,8 +64,8 @@ def effect_loss(
         effect = x_hat.detach() - model(x_t, t, without)
     text = model.condition(batch)
     alone = text.values * chosen[:, :, None].to(text.values.dtype)
-    # In the "additive" form the U-Net reads the tangent of time from the last part, so one more is needed.
-    blanks = 1 if model.unet.config.time_conditioning == "additive" else 0
+    # Where time adds, the U-Net reads its tangent from the last part, so one more is needed.
+    blanks = int(model.unet.time_adds)
     nothing = torch.zeros_like(x_t)
     with stacked(2 + blanks):
         values = torch.cat([text.values, alone] + [torch.zeros_like(alone)] * blanks)

@@ -16,13 +16,14 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from torch import Tensor
 
-from bcos_diffusion.diffusion import T, guide, noise_schedule, paired_noise, sample
+from bcos_diffusion.denoiser import Conditioning
+from bcos_diffusion.diffusion import T, guide, noise_schedule, paired_noise, predicted_x_0, sample
 from bcos_diffusion.encoding import decode
 from bcos_diffusion.model import TextToImage
 from bcos_diffusion.shipped import SHIPPED
 from bcos_diffusion.text import TextBatch, Tokenizer
 from bcos_diffusion.trace import Trace, signal_tokens, trace
-from bcos_diffusion.unet import Conditioning, UNetConfig
+from bcos_diffusion.unet import UNetConfig
 from bcos_kernels.files import read_json, read_tensors, write_json, write_tensors
 
 FORMAT = "bcos_diffusion/1"
@@ -113,7 +114,7 @@ class BcosDiffusionPipeline:
     @property
     def dtype(self) -> torch.dtype:
         """The type of the weights, in which sampling runs."""
-        return self.model.unet.conv_in.linear.weight.dtype
+        return next(self.model.unet.parameters()).dtype
 
     @torch.no_grad()
     def condition(self, batch: TextBatch, guidance: float) -> Conditioning:
@@ -169,13 +170,16 @@ class BcosDiffusionPipeline:
     def _sample(self, text: Conditioning, rows: int, x_T: Tensor, steps: int, guidance: float, update: str) -> Tensor:
         """Run the plain sampler over prompts ``[N * rows]`` from ``x_T`` ``[N, 6, H, W]``."""
 
+        alpha_bar, unet = self.alpha_bar.to(self.dtype), self.model.unet
+
         def denoise(x_t: Tensor, t: int) -> Tensor:
             batch = x_t.repeat_interleave(rows, 0)
             timestep = torch.full((len(batch),), t, device=x_t.device)
-            x_hat = self.model.unet(batch, timestep, text).unflatten(0, (-1, rows))
-            return guide(x_hat[:, 0], x_hat[:, 1], guidance) if rows == 2 else x_hat[:, 0]
+            predicted = unet(batch, timestep, text).unflatten(0, (-1, rows))
+            predicted = guide(predicted[:, 0], predicted[:, 1], guidance) if rows == 2 else predicted[:, 0]
+            return predicted_x_0(predicted, x_t, alpha_bar[t], unet.predicts, update)
 
-        return sample(denoise, x_T, self.alpha_bar.to(self.dtype), steps, update)
+        return sample(denoise, x_T, alpha_bar, steps, update)
 
     def _settings(self, steps: int | None, guidance: float | None, update: str | None) -> tuple[int, float, str]:
         steps = self.defaults.steps if steps is None else steps

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bcos_diffusion.diffusion import ddim_step, ddim_timesteps, guide
-from bcos_diffusion.unet import Conditioning, UNet
+from bcos_diffusion.denoiser import Conditioning, Denoiser
+from bcos_diffusion.diffusion import ddim_step, ddim_timesteps, guide, predicted_x_0
 from bcos_kernels.mode import stacked
 
 
@@ -68,7 +68,7 @@ def stack_values(values: Tensor, sources: tuple[Source, ...], blanks: int) -> Te
 
 @torch.no_grad()
 def trace(
-    unet: UNet,
+    unet: Denoiser,
     text: Conditioning,
     sources: tuple[Source, ...],
     x_T: Tensor,
@@ -87,7 +87,7 @@ def trace(
     """
     n, rows = len(sources), text.values.shape[0]
     has_constant = update == "standard"
-    has_time = unet.config.time_conditioning == "additive"  # the U-Net reads its tangent from the last part
+    has_time = unet.time_adds
     parts = 1 + n + 1 + has_constant + has_time
     state = x_T.new_zeros(parts, *x_T.shape)
     state[0] = state[n + 1] = x_T
@@ -100,9 +100,10 @@ def trace(
     for number, t in enumerate(timesteps):
         with stacked(parts):
             batch = state.repeat_interleave(rows, 0)  # [parts * rows, 6, H, W]
-            x_hat = unet(batch, torch.full((rows,), int(t), device=x_T.device), stack)
-        x_hat = x_hat.unflatten(0, (parts, rows))
-        x_hat = guide(x_hat[:, 0], x_hat[:, 1], guidance) if rows == 2 else x_hat[:, 0]
+            predicted = unet(batch, torch.full((rows,), int(t), device=x_T.device), stack)
+        predicted = predicted.unflatten(0, (parts, rows))
+        predicted = guide(predicted[:, 0], predicted[:, 1], guidance) if rows == 2 else predicted[:, 0]
+        x_hat = predicted_x_0(predicted, state, alpha_bar[int(t)], unet.predicts, update, receives_constant)
         following = alpha_bar[int(timesteps[number + 1])] if number + 1 < steps else alpha_bar.new_ones(())
         state = ddim_step(state, x_hat, alpha_bar[int(t)], following, update=update, constant=receives_constant)
         if callback is not None:

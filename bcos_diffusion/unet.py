@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bcos_diffusion.denoiser import Conditioning, Denoiser
 from bcos_kernels.mode import primal, slices, weigh
 from bcos_kernels.modules.attention import MultiHeadAttention
 from bcos_kernels.modules.conv import BcosConv2d
@@ -65,19 +66,6 @@ class UNetConfig:
     def from_dict(cls, values: dict[str, object]) -> UNetConfig:
         """Rebuild a configuration from :meth:`to_dict`; lists become tuples."""
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})  # type: ignore[arg-type]
-
-
-@dataclass(frozen=True)
-class Conditioning:
-    """A prompt as the U-Net reads it: what tokens say (values) and where they say it (keys).
-
-    values: ``[S * N, L, D]``, one part per slice of a stacked batch; keys: ``[N, L, D]``;
-    mask: ``[N, L]`` bool, True where a token may be attended to.
-    """
-
-    values: Tensor
-    keys: Tensor
-    mask: Tensor
 
 
 def timestep_embedding(t: Tensor, dim: int) -> Tensor:
@@ -184,12 +172,13 @@ class Stage(nn.Module):
         return x if self.tokens is None else self.tokens(x, text)
 
 
-class UNet(nn.Module):
+class UNet(Denoiser):
     """Predict x_0 ``[N, 6, H, W]`` from x_t ``[N, 6, H, W]``, integer t ``[N]`` and a prompt."""
 
     def __init__(self, config: UNetConfig):
         super().__init__()
         self.config = config
+        self.time_adds = config.time_conditioning == "additive"
         widths = config.widths
         in_out = 6 * config.patch**2
         self.time = nn.Sequential(

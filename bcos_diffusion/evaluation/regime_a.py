@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bcos_diffusion.denoiser import Conditioning
 from bcos_diffusion.diffusion import T, add_noise, paired_noise
 from bcos_diffusion.encoding import encode
 from bcos_diffusion.evaluation.words import is_content, without_each_word, word_positions
@@ -16,7 +17,6 @@ from bcos_diffusion.pipeline import BcosDiffusionPipeline
 from bcos_diffusion.scenes import COLOURS, Scene
 from bcos_diffusion.scenes.lexicon import plural
 from bcos_diffusion.text import TextBatch
-from bcos_diffusion.unet import Conditioning
 from bcos_kernels.mode import stacked
 
 SHARES = (0.2, 0.4, 0.6, 0.8)
@@ -85,7 +85,7 @@ def contributions_of_words(
     speaking = (positions & batch.value_mask).any(1).nonzero().flatten()
     alone = text.values * positions[speaking][:, :, None].to(text.values.dtype)  # [speaking, L, D]
     # In the "additive" form the U-Net reads the tangent of time from the last part, which no word may be.
-    blanks = 1 if unet.config.time_conditioning == "additive" else 0
+    blanks = int(unet.time_adds)
     parts, n = 1 + len(speaking) + blanks, len(x_t)
     nothing = torch.zeros_like(text.values).expand(blanks, -1, -1)
     values = torch.cat([text.values, alone, nothing]).repeat_interleave(n, 0)  # [parts * N, L, D]

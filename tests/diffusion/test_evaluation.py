@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from bcos_diffusion.denoiser import Conditioning
 from bcos_diffusion.diffusion import guide, sample
 from bcos_diffusion.evaluation import statistics
 from bcos_diffusion.evaluation.__main__ import main
@@ -29,7 +30,7 @@ from bcos_diffusion.pipeline import BcosDiffusionPipeline
 from bcos_diffusion.scenes import COLOURS, Scenes, vocabulary
 from bcos_diffusion.text import TextBatch, Tokenizer
 from bcos_diffusion.trace import signal_tokens, trace
-from bcos_diffusion.unet import Conditioning, UNetConfig
+from bcos_diffusion.unet import UNetConfig
 
 PROMPT = "a cat left of three broccolis on blue"
 

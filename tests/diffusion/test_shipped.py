@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from bcos_diffusion.denoiser import Conditioning
 from bcos_diffusion.explain import explain
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
 from bcos_diffusion.shipped import SHIPPED
-from bcos_diffusion.unet import Conditioning
 from bcos_kernels import explanation_mode, stacked
 
 PROMPT = "a cat left of a banana on a blue background"
