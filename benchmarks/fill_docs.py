@@ -194,18 +194,19 @@ def laion(result: dict[str, Any]) -> str:
     select, shards, machine = result["select"], result["shards"], result["machine"]
     matched = sum(select[0]["matched"].values())
     text = (
-        f"{machine['device']}. Made up metadata: {select[0]['rows']:,} rows in {select[0]['files']} files,"
-        f" {select[0]['metadata_mb']:.0f} MB, {matched:,} captions that name an object. Made up shards:"
-        f" {shards[0]['samples']:,} images of 341 by 256 pixels."
+        f"{machine['device']}, load {result['load']:.1f} from other programs when it began. Made up metadata:"
+        f" {select[0]['rows']:,} rows in {select[0]['files']} files, {select[0]['metadata_mb']:.0f} MB, {matched:,}"
+        f" captions that name an object. Made up shards: {shards[0]['samples']:,} images of 341 by 256 pixels, read in"
+        " batches of 64 at 64 pixels."
     )
-    rows = [[str(row["workers"]), f"{row['rows_per_second']:,.0f}", f"{row['seconds']:.1f}",
+    heads = ["processes of `select`", "rows a second", "rows a second of CPU", "peak memory, MB"]
+    rows = [[str(row["workers"]), f"{row['rows_per_second']:,.0f}", f"{row['rows_per_cpu_second']:,.0f}",
              f"{row['peak_mb']:.0f} ({row['start_mb']:.0f} before the first row)" if "peak_mb" in row else ""]
             for row in select]  # fmt: skip
-    heads = ["processes of `select`", "rows a second", "seconds", "peak memory, MB"]
+    columns = ["images stored as", "kB a sample", "threads", "indexed a second", "of CPU", "read a second", "of CPU"]
+    rates = ("indexed_per_second", "indexed_per_cpu_second", "samples_per_second", "samples_per_cpu_second")
     reading = [[row["encoding"], f"{row['kb_per_sample']:.0f}", str(row["threads"]),
-                f"{row['indexed_per_second']:,.0f}", f"{row['samples_per_second']:,.0f}"]
-               for row in shards]  # fmt: skip
-    columns = ["images stored as", "kB a sample", "threads", "indexed a second", "samples a second, 64 px"]
+                *(f"{row[name]:,.0f}" for name in rates)] for row in shards]  # fmt: skip
     return f"{text}\n\n{markdown(heads, rows)}\n\n{markdown(columns, reading)}"
 
 
