@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import scale_tables
 from summary import by_network, by_pass
 
 from bcos_kernels.files import write_atomically
@@ -178,6 +179,15 @@ TABLES: dict[str, tuple[str, str, Callable[[dict[str, Any]], str]]] = {
     "zoo": ("docs/migration.md", "zoo.json", zoo),
     "pointwise": ("docs/migration.md", "pointwise.json", pointwise),
     "classifier": ("docs/classifiers.md", "classifier.json", classifier),
+} | {
+    name: ("docs/scale.md", source, lambda result, table=table: markdown(*table(result)))
+    for name, source, table in (
+        ("counted", "plan.json", scale_tables.counted),
+        ("states", "plan.json", scale_tables.states),
+        ("efficiency", "plan.json", scale_tables.efficiency),
+        ("measured", "plan.json", scale_tables.measured),
+        ("compiled", "compiled_training.json", scale_tables.compiled),
+    )
 }
 
 
