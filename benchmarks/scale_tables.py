@@ -13,7 +13,7 @@ def counted(result: dict[str, Any]) -> Table:
     heads = ["", "parameters, M", "forward, GFLOP", "step, GFLOP", "kept for backward, MB",
              "step that recomputes, GFLOP", "it keeps, MB"]  # fmt: skip
     rows = [
-        [NAMES[name], f"{c['parameters'] / 1e6:.1f}", *(f"{c[key] / 1e9:.2f}" for key in ("forward_flops", "step_flops")),
+        [NAMES[name], f"{c['parameters'] / 1e6:.1f}", f"{c['forward_flops'] / 1e9:.2f}", f"{c['step_flops'] / 1e9:.2f}",
          f"{c['kept_bytes'] / 1e6:.0f}", f"{c['recomputed_step_flops'] / 1e9:.2f}",
          f"{c['recomputed_kept_bytes'] / 1e6:.0f}"]
         for name, c in sorted(result["counted"].items())

@@ -61,11 +61,12 @@ class Run:
 
     def __init__(self, config: TrainConfig, data: TrainingSource | None):
         self.config = config
-        self.data = data or open_source(config)
+        self.accelerator = start(config)
+        with self.accelerator.main_process_first():  # the first to open shards indexes them, for all
+            self.data = data or open_source(config)
         if self.data.size != config.model.size:
             raise ValueError(f"the data has images of {self.data.size} pixels, the model reads {config.model.size}")
         self.total = config.steps * config.batch_size
-        self.accelerator = start(config)
         self.model = build_model(config)
         if config.recompute:
             recompute(self.model.unet)
