@@ -63,7 +63,7 @@ class Run:
         self.config = config
         self.accelerator = start(config)
         with self.accelerator.main_process_first():  # the first to open shards indexes them, for all
-            self.data = data or open_source(config)
+            self.data = open_source(config) if data is None else data
         if self.data.size != config.model.size:
             raise ValueError(f"the data has images of {self.data.size} pixels, the model reads {config.model.size}")
         self.total = config.steps * config.batch_size
@@ -76,7 +76,7 @@ class Run:
         optimiser = torch.optim.AdamW(groups, weight_decay=config.weight_decay, betas=(0.9, 0.99))
         self.optimiser = self.accelerator.prepare_optimizer(optimiser)
         self.ema = start_ema(self.model, "cpu" if config.ema_on_cpu else None)
-        self.identity = {"seed": config.seed, "data": config.data}
+        self.identity = {"seed": config.seed, "images of an epoch": len(self.data)}
         self.progress = self._resume()
         self.skipped_in_a_row = 0
 
