@@ -5,7 +5,7 @@ Equation numbers are those of "Interpretable Diffusion Models with B-cos Network
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,30 +13,25 @@ import torch
 from torch import Tensor
 
 from bcos_diffusion.encoding import decode
+from bcos_diffusion.job import Job
+from bcos_diffusion.phrases import Group, groups, require_phrases
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
+from bcos_diffusion.regions import Box, RegionReport, report
+from bcos_diffusion.relevance import Part, mean_free, relevance
+from bcos_diffusion.start import Start
 from bcos_diffusion.text import TextBatch
-from bcos_diffusion.trace import Trace
+from bcos_diffusion.trace import Source, Trace, Watcher
 
-
-@dataclass(frozen=True)
-class Part:
-    """A token or a word with what it contributed. map: ``[6, H, W]``; relevances are shares (Eq. 8)."""
-
-    text: str
-    map: Tensor
-    relevance_signed: float
-    relevance_absolute: float
-    negative: bool = False
-
-    @property
-    def mass(self) -> float:
-        """The sum of the map over pixels and channels, c_i of Eq. 8."""
-        return float(self.map.double().sum())
+__all__ = ["Explanation", "Part", "explain", "explain_job", "mean_free", "relevance"]
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """An image, explained. image, reconstruction: rgb ``[3, H, W]`` in [0, 1]; the rest as in the trace."""
+    """An image, explained.
+
+    image: rgb ``[3, H, W]`` in [0, 1]; reconstruction: the same from the tokens alone, normalised (Eq. 7); words: in
+    the order of the prompt, where a phrase is one of them; start: the image that was drawn anew, if any.
+    """
 
     prompt: str
     seed: int
@@ -50,6 +45,22 @@ class Explanation:
     tokens: tuple[Part, ...]
     words: tuple[Part, ...]
     negative_prompt: str | None = None
+    start: Start | None = None
+
+    @property
+    def raw_reconstruction(self) -> Tensor:
+        """What the tokens alone add up to (Eq. 6), ``[3, H, W]``: the colour channels as they are, not normalised."""
+        return self.trace.tokens.sum(0)[:3]
+
+    @property
+    def raw_reconstruction_mse(self) -> float:
+        """Mean squared error over rgb between the image and Eq. 6."""
+        return float((self.image - self.raw_reconstruction).double().pow(2).mean())
+
+    @property
+    def origin(self) -> str:
+        """What the part of the trace is called that sampling started from: x_T, or x_t of an image."""
+        return "x_T" if self.start is None else f"x_{self.start.t}"
 
     @property
     def completeness(self) -> float:
@@ -59,7 +70,7 @@ class Explanation:
 
     @property
     def reconstruction_mse(self) -> float:
-        """Mean squared error between the image and what its tokens alone reconstruct (Eq. 6 and 7)."""
+        """Mean squared error over rgb between the image and what its tokens alone reconstruct, normalised (Eq. 7)."""
         return float((self.image - self.reconstruction).double().pow(2).mean())
 
     @property
@@ -74,8 +85,19 @@ class Explanation:
         shares = {name: float(value / total) for name, value in mass.items()}
         return shares | {"other": 1.0 - sum(shares.values())}
 
+    def tokens_for(self, region: Box | Tensor) -> RegionReport:
+        """Which tokens made a region of the image, exactly; region and errors as for :func:`regions.report`."""
+        return report(self.tokens, self._others(), self.trace.image, region)
+
+    def words_for(self, region: Box | Tensor) -> RegionReport:
+        """Which words, and phrases, made a region of the image."""
+        return report(self.words, self._others(), self.trace.image, region)
+
+    def _others(self) -> dict[str, Tensor]:
+        return {self.origin: self.trace.x_T, "time": self.trace.time, "other": self.trace.constant}
+
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the maps, as JSON-ready values."""
+        """Everything but the maps, as JSON-ready values; size is width and height in pixels."""
         return {
             "prompt": self.prompt,
             "negative_prompt": self.negative_prompt,
@@ -87,6 +109,9 @@ class Explanation:
             "completeness": self.completeness,
             "budget": self.budget,
             "reconstruction_mse": self.reconstruction_mse,
+            "raw_reconstruction_mse": self.raw_reconstruction_mse,
+            "size": list(self.image.shape[:0:-1]),
+            "start": None if self.start is None else {"image": self.start.name, "t": self.start.t},
             "tokens": [_describe(part) for part in self.tokens],
             "words": [_describe(part) for part in self.words],
         }
@@ -101,23 +126,6 @@ def _describe(part: Part) -> dict[str, Any]:
     return described | {"negative": True} if part.negative else described
 
 
-def relevance(maps: list[Tensor]) -> list[tuple[float, float]]:
-    """Signed and absolute shares (Eq. 8) of maps ``[6, H, W]``; all zero where no map has mass."""
-    masses = [float(m.double().sum()) for m in maps]
-    signed, absolute = sum(masses), sum(abs(c) for c in masses)
-    return [(c / signed if signed else 0.0, abs(c) / absolute if absolute else 0.0) for c in masses]
-
-
-def mean_free(map: Tensor, image: Tensor) -> Tensor:
-    """How far a contribution pushes each pixel from the image's mean colour towards its own: ``[H, W]``.
-
-    The all-ones cotangent measures brightness (mathematics §5); this one is the image minus its mean.
-    map: ``[..., 6, H, W]``; image: ``[6, H, W]``.
-    """
-    direction = image - image.mean(dim=(-2, -1), keepdim=True)
-    return (map * direction).sum(-3)
-
-
 def explain(
     pipeline: BcosDiffusionPipeline,
     prompt: str,
@@ -127,37 +135,65 @@ def explain(
     guidance: float | None = None,
     update: str | None = None,
     callback: Callable[[int, Tensor], None] | None = None,
+    size: tuple[int, int] | None = None,
+    start: Start | None = None,
+    phrases: Sequence[str] = (),
 ) -> Explanation:
-    """Draw one image and explain it, in one pass. Arguments and errors as ``pipeline.explain``."""
-    result, batch = pipeline.explain(prompt, negative_prompt, seed, steps, guidance, update, callback)
-    steps, guidance, update = pipeline._settings(steps, guidance, update)
-    image = decode(result.image[None])[0].clamp(0, 1)
-    reconstruction = decode(result.tokens.sum(0)[None])[0].clamp(0, 1)
-    tokens, words = _parts(result, batch)
-    return Explanation(
-        prompt, seed, steps, guidance, update, pipeline.name, result, image, reconstruction, tokens, words,
-        negative_prompt,
-    )  # fmt: skip
+    """Draw one image and explain it, in one pass. Arguments and errors as ``pipeline.explain`` and ``pipeline.job``.
+
+    phrases: words that stand beside each other and are explained as one, such as "blue background".
+    """
+
+    def watch(number: int, state: Tensor, _: Tensor) -> None:
+        if callback is not None:
+            callback(number, state[:, 0])
+
+    job = pipeline.job([prompt], [negative_prompt], [seed], steps, guidance, update, size, start)
+    require_phrases(job.batch, phrases)
+    return explain_job(pipeline, job, [prompt], [negative_prompt], [seed], watch, phrases)[0]
 
 
-def _parts(result: Trace, batch: TextBatch) -> tuple[tuple[Part, ...], tuple[Part, ...]]:
-    """Group the maps of a trace by token and by word, function words (exactly zero) included."""
-    found = {(s.row, s.position): m for s, m in zip(result.sources, result.tokens, strict=True)}
-    token_maps: list[tuple[str, bool, Tensor]] = []
-    word_maps: dict[tuple[int, int], Tensor] = {}
-    for row in range(len(batch.mask)):
-        for position, text in enumerate(batch.texts[row]):
-            contribution = found.get((row, position), torch.zeros_like(result.image))
-            token_maps.append((text, row == 1, contribution))
-            key = (row, int(batch.word_index[row, position]))
-            word_maps[key] = word_maps.get(key, torch.zeros_like(contribution)) + contribution
-    token_shares = relevance([m for _, _, m in token_maps])
-    word_shares = relevance(list(word_maps.values()))
-    tokens = tuple(
-        Part(text, m, *share, negative=neg) for (text, neg, m), share in zip(token_maps, token_shares, strict=True)
+def explain_job(
+    pipeline: BcosDiffusionPipeline,
+    job: Job,
+    prompts: Sequence[str],
+    negative_prompts: Sequence[str | None],
+    seeds: Sequence[int],
+    watch: Watcher | None = None,
+    phrases: Sequence[str] = (),
+) -> list[Explanation]:
+    """Draw and explain the N pictures of a job, made of these prompts and seeds, in one pass over all.
+
+    phrases: words that are explained as one in prompts that have them beside each other.
+    """
+    found = []
+    for i, result in enumerate(pipeline.trace(job, watch)):
+        image = decode(result.image[None])[0].clamp(0, 1)
+        reconstruction = decode(result.tokens.sum(0)[None])[0].clamp(0, 1)
+        tokens = _parts(result, _single_tokens(job.prompts(i)))
+        words = _parts(result, groups(job.prompts(i), phrases))
+        found.append(Explanation(
+            prompts[i], seeds[i], job.steps, job.guidance, job.update, pipeline.name, result, image, reconstruction,
+            tokens, words, negative_prompts[i], job.start,
+        ))  # fmt: skip
+    return found
+
+
+def _single_tokens(batch: TextBatch) -> tuple[Group, ...]:
+    return tuple(
+        Group(text, (Source(row, position),), negative=row == 1)
+        for row, texts in enumerate(batch.texts)
+        for position, text in enumerate(texts)
     )
-    words = tuple(
-        Part(batch.words[row][index], m, *share, negative=row == 1)
-        for ((row, index), m), share in zip(word_maps.items(), word_shares, strict=True)
+
+
+def _parts(result: Trace, spoken: Sequence[Group]) -> tuple[Part, ...]:
+    """The maps of a trace by group, function words (exactly zero) included."""
+    found = dict(zip(result.sources, result.tokens, strict=True))
+    nothing = torch.zeros_like(result.image)
+    maps = [sum((found.get(source, nothing) for source in group.tokens), nothing) for group in spoken]
+    shares = relevance(maps)
+    return tuple(
+        Part(group.text, m, *share, negative=group.negative)
+        for group, m, share in zip(spoken, maps, shares, strict=True)
     )
-    return tokens, words

@@ -10,13 +10,18 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from bcos_diffusion.breakdown import Breakdown
+from bcos_diffusion.breakdown_figure import save_breakdown
 from bcos_diffusion.encoding import to_pil
-from bcos_diffusion.explain import Explanation, Part, mean_free
+from bcos_diffusion.explain import Explanation
+from bcos_diffusion.overlay import label, overlay
+from bcos_diffusion.regions import Box
+from bcos_diffusion.relevance import mean_free
 from bcos_kernels.files import write_atomically, write_json, write_tensors
 
-OVERLAY_SCALE = 8
-BACKDROP = 0.45
 MOST_COLUMNS = 8
+SAVES = ("all", "maps", "numbers")
+"""What is written of an explanation: everything, no more than image, raw maps and JSON, or image and JSON alone."""
 
 
 def word_heat(explanation: Explanation) -> list[Tensor]:
@@ -26,24 +31,16 @@ def word_heat(explanation: Explanation) -> list[Tensor]:
     return [m / largest if largest else m for m in maps]
 
 
-def overlay(image: Tensor, heat: Tensor) -> Image.Image:
-    """Blend a faded image ``[3, H, W]`` with a signed heat map ``[H, W]`` in [-1, 1]: red for, blue against."""
-    strength = heat.float().clamp(-1, 1).cpu().numpy()
-    colours = matplotlib.colormaps["bwr"]((strength + 1) / 2)[..., :3]
-    faded = 1 - BACKDROP * (1 - image.float().mean(0, keepdim=True).cpu().numpy().transpose(1, 2, 0))
-    alpha = np.sqrt(np.abs(strength))[..., None]
-    blended = faded * (1 - alpha) + colours * alpha
-    picture = Image.fromarray((blended * 255).round().clip(0, 255).astype("uint8"))
-    return picture.resize((picture.width * OVERLAY_SCALE, picture.height * OVERLAY_SCALE), Image.Resampling.NEAREST)
-
-
 def draw_figure(explanation: Explanation, path: Path) -> None:
     """One figure: image, reconstruction from the words alone, a map per word, relevance bars, budget."""
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    error = f"its words alone\nMSE {explanation.reconstruction_mse:.4f}"
-    tiles = [(to_pil(explanation.image), "image"), (to_pil(explanation.reconstruction), error)]
+    tiles = [
+        (to_pil(explanation.image), "image"),
+        (to_pil(explanation.raw_reconstruction), f"words alone, Eq. 6\nMSE {explanation.raw_reconstruction_mse:.4f}"),
+        (to_pil(explanation.reconstruction), f"words alone, Eq. 7\nMSE {explanation.reconstruction_mse:.4f}"),
+    ]
     for part, heat in zip(explanation.words, word_heat(explanation), strict=True):
         tiles.append((overlay(explanation.image, heat), label(part)))
     columns = min(MOST_COLUMNS, max(4, len(tiles)))
@@ -66,9 +63,9 @@ def draw_figure(explanation: Explanation, path: Path) -> None:
         plt.close(figure)
 
 
-def label(part: Part) -> str:
-    """A word as figures show it; words of the negative prompt carry a minus sign."""
-    return f"−{part.text}" if part.negative else part.text
+def named_budget(explanation: Explanation) -> dict[str, float]:
+    """The budget under the name of what sampling started from: x_T, or x_t of a picture."""
+    return {explanation.origin if name == "x_T" else name: share for name, share in explanation.budget.items()}
 
 
 def percent(share: float) -> str:
@@ -87,7 +84,7 @@ def _relevance_bars(axes: matplotlib.axes.Axes, explanation: Explanation) -> Non
 
 
 def _budget_bars(axes: matplotlib.axes.Axes, explanation: Explanation) -> None:
-    budget = explanation.budget
+    budget = named_budget(explanation)
     axes.bar(range(len(budget)), list(budget.values()), color="#4c72b0")
     axes.set_xticks(range(len(budget)), [f"{k}\n{percent(v)}" for k, v in budget.items()], fontsize=8)
     axes.axhline(0, color="black", linewidth=0.6)
@@ -95,28 +92,55 @@ def _budget_bars(axes: matplotlib.axes.Axes, explanation: Explanation) -> None:
     axes.tick_params(axis="y", labelsize=7)
 
 
-def save_explanation(explanation: Explanation, folder: Path) -> list[Path]:
+def save_explanation(
+    explanation: Explanation,
+    folder: Path,
+    save: str = "all",
+    box: Box | None = None,
+    breakdown: Breakdown | None = None,
+) -> list[Path]:
     """Write image, overlays, figure, raw maps and JSON into ``folder``; returns the files, JSON last.
 
-    The JSON is written last, so a folder that has it is whole. Raises OSError naming the file.
+    save: one of :data:`SAVES`; box: a region for the JSON to explain; breakdown: written beside the rest. The JSON is
+    written last, so a folder that has it is whole. Raises OSError naming the file, ValueError for a box outside.
     """
-    files: list[Path] = []
+    if save not in SAVES:
+        raise ValueError(f"save must be one of {SAVES}, got {save!r}")
+    said = explanation.to_dict()
+    if box is not None:
+        said["region"] = {"box": list(box)} | explanation.words_for(box).to_dict()
+    files = [folder / "image.png"]
+    _save_picture(files[0], to_pil(explanation.image))
+    if save == "all":
+        files += _save_pictures(explanation, folder)
+    if save != "numbers":
+        files.append(folder / "explanation.safetensors")
+        _save_maps(explanation, files[-1])
+    if breakdown is not None:
+        files += save_breakdown(explanation, breakdown, folder, save)
+    write_json(folder / "explanation.json", said)
+    return [*files, folder / "explanation.json"]
 
-    def save_picture(name: str, picture: Image.Image) -> None:
-        files.append(folder / name)
-        write_atomically(folder / name, lambda temporary: picture.save(temporary, format="PNG"))
 
-    save_picture("image.png", to_pil(explanation.image))
-    save_picture("reconstruction.png", to_pil(explanation.reconstruction))
+def _save_picture(path: Path, picture: Image.Image) -> None:
+    write_atomically(path, lambda temporary: picture.save(temporary, format="PNG"))
+
+
+def _save_pictures(explanation: Explanation, folder: Path) -> list[Path]:
+    files = [folder / "reconstruction.png"]
+    _save_picture(files[0], to_pil(explanation.reconstruction))
     for index, (part, heat) in enumerate(zip(explanation.words, word_heat(explanation), strict=True)):
         name = re.sub(r"\W", "_", part.text) + ("-negative" if part.negative else "")
-        save_picture(f"word-{index:02d}-{name}.png", overlay(explanation.image, heat))
+        files.append(folder / f"word-{index:02d}-{name}.png")
+        _save_picture(files[-1], overlay(explanation.image, heat))
     draw_figure(explanation, folder / "figure.png")
+    return [*files, folder / "figure.png"]
+
+
+def _save_maps(explanation: Explanation, path: Path) -> None:
     maps = {f"tokens/{i:02d}-{part.text}": part.map for i, part in enumerate(explanation.tokens)}
     maps |= {f"words/{i:02d}-{part.text}": part.map for i, part in enumerate(explanation.words)}
     maps |= {"image": explanation.trace.image, "x_T": explanation.trace.x_T}
     maps |= {"time": explanation.trace.time, "other": explanation.trace.constant}
     # Parts of one trace may be views of the same memory, which the file format refuses.
-    write_tensors(folder / "explanation.safetensors", {name: part.clone() for name, part in maps.items()})
-    write_json(folder / "explanation.json", explanation.to_dict())
-    return [*files, folder / "figure.png", folder / "explanation.safetensors", folder / "explanation.json"]
+    write_tensors(path, {name: part.clone() for name, part in maps.items()})

@@ -30,8 +30,8 @@ from bcos_kernels.mode import stacked
 def drop_words(batch: TextBatch, caption_p: float, word_p: float, caption: Tensor, words: Tensor) -> TextBatch:
     """Drop whole captions (for guidance) and single words (so that none is relied on when absent).
 
-    caption_p, word_p: probabilities in [0, 1]; caption: ``[N]``, words: ``[N, L]``, uniform in [0, 1). Start, end and
-    padding tokens go with their caption only. Returns a batch with the same ids and a smaller mask.
+    caption_p, word_p: probabilities in [0, 1]; caption: ``[N]``, words: ``[N, L]``, uniform in [0, 1). Start, end
+    and padding tokens go with their caption only. Returns a batch with the same ids and a smaller mask.
     """
     keep_caption = (caption >= caption_p)[:, None]
     keep_token = (words >= word_p).gather(1, batch.word_index.clamp(min=0)) | batch.special
@@ -57,12 +57,11 @@ def effect_loss(
 ) -> Tensor:
     """Mean squared gap ``[N]`` between the colour of one word's contribution and of the effect of dropping it.
 
-    predicted: ``[N, 6, H, W]``, the model's own prediction for ``batch`` at (x_t, t), used as a constant; score:
-    ``[N, L]``, of the tokens: the content word of the largest one is taken. Raises ValueError for a model whose layers
-    have biases, of which no word contributes a part.
+    predicted: ``[N, 6, H, W]``, the model's own prediction for ``batch`` at (x_t, t), of x_0 or of the noise, used as a
+    constant; score: ``[N, L]``, of the tokens: the content word of the largest one is taken. Raises ValueError for a
+    model whose layers have biases, of which no word contributes a part.
     """
-    if not model.unet.explainable:
-        raise ValueError("words contribute nothing of their own where layers have biases: set effect_weight to 0")
+    model.unet.check_explainable()
     chosen = _one_word(batch, score)  # [N, L]
     without = dataclasses.replace(batch, mask=batch.mask & ~chosen)
     with torch.no_grad():

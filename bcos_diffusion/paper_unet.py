@@ -100,7 +100,7 @@ class PaperUNet(Denoiser):
     def __init__(self, config: PaperUNetConfig):
         super().__init__()
         self.config = config
-        self.predicts = config.predicts
+        self.stride, self.predicts = config.stride, config.predicts
         self.time_adds = config.time_conditioning == "additive"
         self.explainable = config.layers == "bcos"
         layers = Layers(config.layers, config.b, config.convention)
@@ -141,7 +141,7 @@ class PaperUNet(Denoiser):
         x_t: ``[S * N, 6, H, W]``; t: ``[N]`` integers; returns the shape of ``x_t``. Under ``stacked(S)`` the parts
         after the first are tangents; in the "additive" form the last one is the tangent of the time conditioning.
         """
-        self._check(x_t)
+        self.check_input(x_t)
         dtype = next(self.parameters()).dtype
         time = self.time(timestep_embedding(t, self.config.channels[0]).to(dtype))
         h = self.conv_in(F.pixel_unshuffle(x_t, self.config.patch))
@@ -161,8 +161,3 @@ class PaperUNet(Denoiser):
             if level < len(self.upsample):
                 h = self.upsample[level](F.interpolate(h, scale_factor=2.0, mode="nearest"))
         return F.pixel_shuffle(self.conv_out(self.act_out(self.norm_out(h))), self.config.patch)
-
-    def _check(self, x_t: Tensor) -> None:
-        stride = self.config.stride
-        if x_t.ndim != 4 or x_t.shape[1] != 6 or x_t.shape[2] % stride or x_t.shape[3] % stride:
-            raise ValueError(f"x_t must be [N, 6, H, W] with H and W multiples of {stride}, got {list(x_t.shape)}")

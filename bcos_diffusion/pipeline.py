@@ -6,7 +6,7 @@ A saved pipeline is a folder with ``config.json`` (shape, vocabulary or frozen t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,14 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from torch import Tensor
 
 from bcos_diffusion.denoiser import Conditioning
-from bcos_diffusion.diffusion import T, guide, noise_schedule, paired_noise, predicted_x_0, sample
+from bcos_diffusion.diffusion import T, noise_schedule, sample
 from bcos_diffusion.encoding import decode
+from bcos_diffusion.job import Job, join
 from bcos_diffusion.model import TextToImage
 from bcos_diffusion.shipped import SHIPPED
+from bcos_diffusion.start import Start, first_state
 from bcos_diffusion.text import TextBatch
-from bcos_diffusion.trace import Trace, signal_tokens, trace
+from bcos_diffusion.trace import Trace, Watcher, predict_x_0, trace, trace_batch
 from bcos_kernels.files import read_json, read_tensors, write_json, write_tensors
 
 FORMAT = "bcos_diffusion/1"
@@ -105,12 +107,15 @@ class BcosDiffusionPipeline:
         negative = tokenizer.encode([negative_prompt]) if negative_prompt else tokenizer.encode_null(1)
         return TextBatch.concatenate([positive, negative]).to(self.model.device)
 
-    def initial_noise(self, seed: int) -> Tensor:
+    def initial_noise(self, seed: int, size: tuple[int, int] | None = None) -> Tensor:
         """x_T ``[6, H, W]``: pairs sum to one, the same for a seed on every machine."""
-        size = self.model.unet.config.size
-        generator = torch.Generator().manual_seed(seed)
-        noise = paired_noise((1, 6, size, size), generator)[0]
-        return (0.5 + 0.5 * noise).to(self.model.device, self.dtype)
+        size = self.default_size if size is None else size
+        return first_state(seed, size, None, self.alpha_bar).to(self.model.device, self.dtype)
+
+    @property
+    def default_size(self) -> tuple[int, int]:
+        """Height and width of the images that the model was trained on, and draws unless told otherwise."""
+        return (self.model.unet.config.size,) * 2
 
     @property
     def dtype(self) -> torch.dtype:
@@ -124,6 +129,34 @@ class BcosDiffusionPipeline:
         if guidance == 1.0:
             return Conditioning(text.values[:1], text.keys[:1], text.mask[:1])
         return text
+
+    def job(
+        self,
+        prompts: Sequence[str],
+        negative_prompts: Sequence[str | None],
+        seeds: Sequence[int],
+        steps: int | None = None,
+        guidance: float | None = None,
+        update: str | None = None,
+        size: tuple[int, int] | None = None,
+        start: Start | None = None,
+    ) -> Job:
+        """Read the prompts and draw the noise of as many pictures, the same for each as if it were alone.
+
+        size: ``(H, W)``, the model's own by default; start: an image of that size that is noised and drawn anew.
+        steps are those from the start on. Raises ValueError for empty prompts, unknown words, too long a prompt, and
+        for steps and a size that the model cannot run.
+        """
+        steps, guidance, update = self._settings(steps, guidance, update, start)
+        size = self.default_size if size is None else size
+        self.model.unet.check_size(*size)
+        batches = [self.tokenize(p, n) for p, n in zip(prompts, negative_prompts, strict=True)]
+        # One by one, since the batch a prompt is read in may change the last bit of what is read.
+        text = join([self.condition(batch, guidance) for batch in batches])
+        first = torch.stack([first_state(seed, size, start, self.alpha_bar) for seed in seeds])
+        first = first.to(self.model.device, self.dtype)
+        alpha_bar = self.alpha_bar[: _last_timestep(start)].to(self.dtype)
+        return Job(TextBatch.concatenate(batches), text, first, alpha_bar, steps, guidance, update, start)
 
     def explain(
         self,
@@ -140,57 +173,76 @@ class BcosDiffusionPipeline:
         Returns the trace and the tokenized prompts that its sources point into. Raises ValueError for
         an empty prompt, unknown words, too long a prompt, or steps outside [1, T].
         """
-        steps, guidance, update = self._settings(steps, guidance, update)
-        batch = self.tokenize(prompt, negative_prompt)
-        text = self.condition(batch, guidance)
-        sources = signal_tokens(text.mask)
-        x_T = self.initial_noise(seed)
-        alpha_bar = self.alpha_bar.to(self.dtype)
-        return trace(self.model.unet, text, sources, x_T, alpha_bar, steps, guidance, update, callback), batch
+        job = self.job([prompt], [negative_prompt], [seed], steps, guidance, update)
+        traced = trace(
+            self.model.unet, job.text, job.sources[0], job.first[0], job.alpha_bar, job.steps, job.guidance,
+            job.update, callback,
+        )  # fmt: skip
+        return traced, job.batch
 
-    @torch.no_grad()
+    def trace(self, job: Job, watch: Watcher | None = None) -> list[Trace]:
+        """Draw the pictures of a job and trace each to its tokens and to where it started, in one pass over all."""
+        return trace_batch(
+            self.model.unet, job.text, job.sources, job.first, job.alpha_bar, job.steps, job.guidance, job.update, watch
+        )
+
     def generate(
         self,
-        prompts: list[str],
+        prompts: Sequence[str],
         negative_prompt: str | None = None,
         seed: int = 0,
         steps: int | None = None,
         guidance: float | None = None,
         update: str | None = None,
+        size: tuple[int, int] | None = None,
+        start: Start | None = None,
     ) -> Tensor:
-        """Draw one image per prompt, from seeds ``seed, seed + 1, …``. Returns rgb ``[N, 3, H, W]`` in [0, 1]."""
-        steps, guidance, update = self._settings(steps, guidance, update)
-        text = [self.condition(self.tokenize(p, negative_prompt), guidance) for p in prompts]
-        rows = text[0].values.shape[0]
-        joint = Conditioning(
-            torch.cat([c.values for c in text]), torch.cat([c.keys for c in text]), torch.cat([c.mask for c in text])
+        """Draw one image per prompt, from seeds ``seed, seed + 1, …``. Returns rgb ``[N, 3, H, W]`` in [0, 1].
+
+        size, start and errors: as for :meth:`job`.
+        """
+        seeds = range(seed, seed + len(prompts))
+        return self.draw(
+            self.job(prompts, [negative_prompt] * len(prompts), seeds, steps, guidance, update, size, start)
         )
-        x_T = torch.stack([self.initial_noise(seed + i) for i in range(len(prompts))])
-        return decode(self._sample(joint, rows, x_T, steps, guidance, update)).clamp(0, 1)
 
-    def _sample(self, text: Conditioning, rows: int, x_T: Tensor, steps: int, guidance: float, update: str) -> Tensor:
+    @torch.no_grad()
+    def draw(self, job: Job) -> Tensor:
+        """Draw the pictures of a job: rgb ``[N, 3, H, W]`` in [0, 1]."""
+        drawn = self._sample(job.text, job.rows, job.first, job.steps, job.guidance, job.update, job.alpha_bar)
+        return decode(drawn).clamp(0, 1)
+
+    def _sample(
+        self, text: Conditioning, rows: int, x_T: Tensor, steps: int, guidance: float, update: str,
+        alpha_bar: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
         """Run the plain sampler over prompts ``[N * rows]`` from ``x_T`` ``[N, 6, H, W]``."""
-
-        alpha_bar, unet = self.alpha_bar.to(self.dtype), self.model.unet
+        used = self.alpha_bar.to(self.dtype) if alpha_bar is None else alpha_bar
 
         def denoise(x_t: Tensor, t: int) -> Tensor:
-            batch = x_t.repeat_interleave(rows, 0)
-            timestep = torch.full((len(batch),), t, device=x_t.device)
-            predicted = unet(batch, timestep, text).unflatten(0, (-1, rows))
-            predicted = guide(predicted[:, 0], predicted[:, 1], guidance) if rows == 2 else predicted[:, 0]
-            return predicted_x_0(predicted, x_t, alpha_bar[t], unet.predicts, update)
+            return predict_x_0(self.model.unet, text, x_t[None], t, used[t], guidance, update)[0]
 
-        return sample(denoise, x_T, alpha_bar, steps, update)
+        return sample(denoise, x_T, used, steps, update)
 
-    def _settings(self, steps: int | None, guidance: float | None, update: str | None) -> tuple[int, float, str]:
-        steps = self.defaults.steps if steps is None else steps
-        if not 1 <= steps <= T:
-            raise ValueError(f"steps must be between 1 and {T}, got {steps}")
+    def _settings(
+        self, steps: int | None, guidance: float | None, update: str | None, start: Start | None = None
+    ) -> tuple[int, float, str]:
+        """Steps, guidance and update, the model's own where not given; ValueError for steps that cannot be taken."""
+        most = _last_timestep(start)
+        steps = min(self.defaults.steps, most) if steps is None else steps
+        if not 1 <= steps <= most:
+            from_where = "" if start is None else f" from timestep {start.t} on"
+            raise ValueError(f"steps must be between 1 and {most}{from_where}, got {steps}")
         return (
             steps,
             self.defaults.guidance if guidance is None else guidance,
             self.defaults.update if update is None else update,
         )
+
+
+def _last_timestep(start: Start | None) -> int:
+    """How many timesteps there are from where sampling starts."""
+    return T if start is None else start.t + 1
 
 
 def _resolve(source: str | Path) -> Path:

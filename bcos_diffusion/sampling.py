@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
@@ -11,6 +13,8 @@ import tyro
 from bcos_diffusion.shipped import SHIPPED
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from bcos_diffusion.pipeline import BcosDiffusionPipeline
 
 
@@ -30,6 +34,12 @@ class Sampling:
     """What to steer away from."""
     update: Literal["homogeneous", "standard"] | None = None
     """Form of the DDIM update; the standard one adds constants of its own to the budget."""
+    size: Annotated[str | None, tyro.conf.arg(metavar="WxH")] = None
+    """Width and height in pixels, such as 48x32; without it, the size that the model was trained on."""
+    image: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """A picture to start from: it is noised with the seed up to --start-t, and drawn anew from there."""
+    start_t: Annotated[int | None, tyro.conf.arg(metavar="T")] = None
+    """How much noise the picture gets: 0 is hardly any, 999 hides it."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
     dtype: Literal["float32", "float64", "bfloat16", "float16"] = "float32"
@@ -42,6 +52,10 @@ class Sampling:
             raise ValueError(f"guidance must be a finite number, got {self.guidance}")
         if self.negative_prompt is not None and not self.negative_prompt.strip():
             raise ValueError("the negative prompt is empty; leave it out to steer away from nothing")
+        if (self.image is None) != (self.start_t is None):
+            raise ValueError("to start from a picture, give both --image and --start-t")
+        if self.size is not None and not re.fullmatch(r"[1-9]\d{0,4}x[1-9]\d{0,4}", self.size):
+            raise ValueError(f"size must be width x height in pixels, such as 48x32, got {self.size!r}")
 
     def load(self) -> BcosDiffusionPipeline:
         """The pipeline on its device, in its dtype."""
@@ -55,11 +69,71 @@ class Sampling:
         pipeline = BcosDiffusionPipeline.from_pretrained(self.model or SHIPPED, getattr(torch, self.dtype))
         return BcosDiffusionPipeline(pipeline.model.to(device), pipeline.defaults, pipeline.name)
 
-    @property
-    def options(self) -> dict[str, Any]:
-        """What ``generate`` and ``explain`` of a pipeline take, the seed apart."""
-        names = ("negative_prompt", "steps", "guidance", "update")
-        return {name: getattr(self, name) for name in names}
+    def options(self, pipeline: BcosDiffusionPipeline) -> dict[str, Any]:
+        """What ``job`` of a pipeline takes beside prompts and seeds: settings, size and start.
+
+        Raises ValueError or OSError for a picture that cannot be read or a size that the model does not draw.
+        """
+        size = pipeline.default_size
+        if self.size is not None:
+            width, height = map(int, self.size.split("x"))
+            size = height, width
+            pipeline.model.unet.check_size(*size)
+        start = None
+        if self.image is not None and self.start_t is not None:
+            from bcos_diffusion.start import Start, load_image
+
+            start = Start(load_image(self.image, size), self.start_t, self.image.name)
+        settings = {name: getattr(self, name) for name in ("steps", "guidance", "update")}
+        return settings | {"size": size, "start": start}
+
+    def arguments(self, pipeline: BcosDiffusionPipeline) -> dict[str, Any]:
+        """What ``generate`` and ``explain`` take beside prompt and seed; raises as :meth:`options`."""
+        return {"negative_prompt": self.negative_prompt} | self.options(pipeline)
+
+
+@dataclass(frozen=True)
+class Detail:
+    """What an explanation says beyond the words of the whole picture."""
+
+    phrase: Annotated[tuple[str, ...], tyro.conf.arg(metavar="[TEXT …]")] = ()
+    """Words to explain as one, such as "blue background"."""
+    box: Annotated[tuple[int, int, int, int] | None, tyro.conf.arg(metavar="LEFT TOP RIGHT BOTTOM")] = None
+    """A region in pixels: also say which words made it."""
+    breakdown: bool = False
+    """Also explain by layer, step and head, and draw what each word had contributed at every step."""
+    save: Literal["all", "maps", "numbers"] = "all"
+    """What to write: all; image, raw maps and JSON; or image and JSON alone."""
+
+    def check_box(self, height: int, width: int) -> None:
+        """Raise ValueError for a box that is not in pictures of this size."""
+        if self.box is not None:
+            from bcos_diffusion.regions import region_mask
+
+            region_mask(self.box, height, width)
+
+
+@dataclass(frozen=True)
+class FromFile:
+    """Prompts from a file instead."""
+
+    file: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """A file of prompts: .txt (one a line), .csv or .jsonl (prompt, negative_prompt, seed). Run again to go on."""
+    batch: int = 8
+    """How many pictures of the file are drawn at once."""
+    threads: int = 1
+    """Threads of each process on a CPU. Their number may change the last bit of a picture, so it stays as it is."""
+
+    def __post_init__(self) -> None:
+        if self.batch < 1 or self.threads < 1:
+            raise ValueError(f"batch and threads must be at least 1, got {self.batch} and {self.threads}")
+
+
+def require_finite(image: Tensor, sampling: Sampling) -> None:
+    """Raise ValueError for a picture that damaged weights or a narrow dtype spoiled."""
+    if not bool(image.isfinite().all()):
+        hint = "; try --dtype float32" if sampling.dtype in ("float16", "bfloat16") else ""
+        raise ValueError(f"the picture has values that are not finite: damaged weights or too much guidance{hint}")
 
 
 def _device(name: str) -> Any:

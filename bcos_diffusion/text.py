@@ -110,9 +110,12 @@ class Tokenizer:
         tokenizer._number()
         return tokenizer
 
-    def encode(self, prompts: Sequence[str]) -> TextBatch:
-        """Tokenize prompts. Raises ValueError for an empty prompt, unknown words or too many tokens."""
-        return self._pad([self._words(prompt) for prompt in prompts])
+    def encode(self, prompts: Sequence[str], cut: bool = False) -> TextBatch:
+        """Tokenize prompts; ``cut`` drops the tokens that are too many.
+
+        Raises ValueError for an empty prompt, unknown words and, unless ``cut``, for too many tokens.
+        """
+        return self._pad([self._words(prompt) for prompt in prompts], cut)
 
     def encode_null(self, count: int) -> TextBatch:
         """``count`` prompts without any token, as guidance needs them."""
@@ -133,7 +136,7 @@ class Tokenizer:
         close = difflib.get_close_matches(word, self.pieces, n=2)
         return f"{word!r} (did you mean {' or '.join(close)}?)" if close else repr(word)
 
-    def _pad(self, prompts: list[list[str]]) -> TextBatch:
+    def _pad(self, prompts: list[list[str]], cut: bool = False) -> TextBatch:
         shape = (len(prompts), self.length)
         ids = [[0] * self.length for _ in prompts]
         word_index = [[-1] * self.length for _ in prompts]
@@ -141,8 +144,9 @@ class Tokenizer:
         texts: list[list[str]] = []
         for row, words in enumerate(prompts):
             pieces = [(number, word, *piece) for number, word in enumerate(words) for piece in self.pieces[word]]
-            if len(pieces) > self.length:
+            if len(pieces) > self.length and not cut:
                 raise ValueError(f"the prompt has {len(pieces)} tokens, at most {self.length} are accepted")
+            pieces = pieces[: self.length]
             texts.append([text.removesuffix("</w>") for *_, text in pieces])
             for position, (number, word, bpe, _) in enumerate(pieces):
                 ids[row][position] = self._compact[bpe]

@@ -8,7 +8,7 @@ kept: memory does not grow with the number of steps.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -49,6 +49,10 @@ class Trace:
         return self.tokens.sum(0) + self.x_T + self.time + self.constant
 
 
+Watcher = Callable[[int, Tensor, Tensor], None]
+"""Called after every step with its number, the stack of x_t and the stack of the predicted x_0."""
+
+
 def signal_tokens(value_mask: Tensor) -> tuple[Source, ...]:
     """The tokens of a prompt and its negative that carry a value. value_mask: ``[2, L]`` bool."""
     return tuple(Source(int(row), int(position)) for row, position in value_mask.nonzero().tolist())
@@ -66,7 +70,58 @@ def stack_values(values: Tensor, sources: tuple[Source, ...], blanks: int) -> Te
     return parts.flatten(0, 1)
 
 
+def predict_x_0(
+    unet: Denoiser,
+    text: Conditioning,
+    state: Tensor,
+    t: int,
+    alpha_bar: Tensor,
+    guidance: float,
+    update: str,
+    constant: Tensor | float = 1.0,
+) -> Tensor:
+    """Denoise and guide a stack ``[S, N, 6, H, W]``, of which all parts but the first are tangents.
+
+    text: ``N * rows`` prompts, each with its counterpart beside it where there is guidance; its values are stacked
+    like the state; alpha_bar: ᾱ_t; constant: how much of μ each part receives (:func:`predicted_x_0`).
+    """
+    parts, n = state.shape[:2]
+    rows = len(text.keys) // n
+    batch = state.flatten(0, 1).repeat_interleave(rows, 0)  # [S * N * rows, 6, H, W]
+    timesteps = torch.full((n * rows,), t, device=state.device)
+    if parts > 1:
+        with stacked(parts):
+            predicted = unet(batch, timesteps, text)
+    else:
+        predicted = unet(batch, timesteps, text)
+    predicted = predicted.unflatten(0, (parts, n, rows))
+    predicted = guide(predicted[:, :, 0], predicted[:, :, 1], guidance) if rows == 2 else predicted[:, :, 0]
+    return predicted_x_0(predicted, state, alpha_bar, unet.predicts, update, constant)
+
+
 @torch.no_grad()
+def push(
+    unet: Denoiser,
+    text: Conditioning,
+    state: Tensor,
+    alpha_bar: Tensor,
+    steps: int,
+    guidance: float,
+    update: str,
+    constant: Tensor,
+    watch: Watcher | None = None,
+) -> Tensor:
+    """Run the sampler on a stack ``[S, N, 6, H, W]``; arguments as for :func:`predict_x_0` and :func:`trace`."""
+    timesteps = ddim_timesteps(steps, len(alpha_bar))
+    for number, t in enumerate(timesteps):
+        x_hat = predict_x_0(unet, text, state, t, alpha_bar[t], guidance, update, constant)
+        following = alpha_bar[timesteps[number + 1]] if number + 1 < steps else alpha_bar.new_ones(())
+        state = ddim_step(state, x_hat, alpha_bar[t], following, update=update, constant=constant)
+        if watch is not None:
+            watch(number, state, x_hat)
+    return state
+
+
 def trace(
     unet: Denoiser,
     text: Conditioning,
@@ -80,42 +135,61 @@ def trace(
 ) -> Trace:
     """Sample one image and trace it to its sources.
 
-    text: two rows, the prompt and the negative (or null) prompt; x_T: ``[6, H, W]``; alpha_bar: ``[T]``;
-    callback: called with the step number and the stack ``[1 + n + ..., 6, H, W]`` after every step.
-    The parts after the tokens are x_T and, where the update or the time conditioning adds any, the
-    sampler's constant and time.
+    text: two rows, the prompt and the negative (or null) prompt; x_T: ``[6, H, W]``; alpha_bar: ``[T]``, of which
+    sampling begins at the last; callback: called with the step number and the stack ``[1 + n + ..., 6, H, W]``
+    after every step. The parts after the tokens are x_T and, where the update or the time conditioning adds any,
+    the sampler's constant and time.
     """
-    if not unet.explainable:
-        raise ValueError("this model has ordinary layers with biases: it can draw, but no image of it can be explained")
-    n, rows = len(sources), text.values.shape[0]
-    has_constant = update == "standard"
-    has_time = unet.time_adds
+
+    def watch(number: int, state: Tensor, _: Tensor) -> None:
+        if callback is not None:
+            callback(number, state[:, 0])
+
+    return trace_batch(unet, text, [sources], x_T[None], alpha_bar, steps, guidance, update, watch)[0]
+
+
+def trace_batch(
+    unet: Denoiser,
+    text: Conditioning,
+    sources: Sequence[tuple[Source, ...]],
+    x_T: Tensor,
+    alpha_bar: Tensor,
+    steps: int = 25,
+    guidance: float = 1.0,
+    update: str = "homogeneous",
+    watch: Watcher | None = None,
+) -> list[Trace]:
+    """Sample N images and trace each to its own sources, in one pass over all.
+
+    text: ``N * rows`` prompts, each with its counterpart beside it where there is guidance; sources: of each image,
+    counted within its rows; x_T: ``[N, 6, H, W]``; watch: sees stacks ``[S, N, 6, H, W]`` with the parts of
+    :func:`trace`, where n is the largest number of tokens.
+    """
+    unet.check_explainable()
+    count, n = len(x_T), max(map(len, sources))
+    rows = len(text.keys) // count
+    has_constant, has_time = update == "standard", unet.time_adds
     parts = 1 + n + 1 + has_constant + has_time
     state = x_T.new_zeros(parts, *x_T.shape)
     state[0] = state[n + 1] = x_T
-    stack = Conditioning(stack_values(text.values, sources, blanks=parts - 1 - n), text.keys, text.mask)
+    values = text.values.unflatten(0, (count, rows))
+    stacks = [stack_values(v, own, blanks=parts - 1 - len(own)) for v, own in zip(values, sources, strict=True)]
+    joined = torch.stack([s.unflatten(0, (parts, rows)) for s in stacks], dim=1).flatten(0, 2)  # [S * N * rows, L, D]
     # What the standard update adds belongs to the image and to its own part, not to any token.
-    receives_constant = x_T.new_zeros(parts, 1, 1, 1)
+    constant = x_T.new_zeros(parts, 1, 1, 1, 1)
     if has_constant:
-        receives_constant[0] = receives_constant[n + 2] = 1.0
-    timesteps = ddim_timesteps(steps, len(alpha_bar))
-    for number, t in enumerate(timesteps):
-        with stacked(parts):
-            batch = state.repeat_interleave(rows, 0)  # [parts * rows, 6, H, W]
-            predicted = unet(batch, torch.full((rows,), int(t), device=x_T.device), stack)
-        predicted = predicted.unflatten(0, (parts, rows))
-        predicted = guide(predicted[:, 0], predicted[:, 1], guidance) if rows == 2 else predicted[:, 0]
-        x_hat = predicted_x_0(predicted, state, alpha_bar[int(t)], unet.predicts, update, receives_constant)
-        following = alpha_bar[int(timesteps[number + 1])] if number + 1 < steps else alpha_bar.new_ones(())
-        state = ddim_step(state, x_hat, alpha_bar[int(t)], following, update=update, constant=receives_constant)
-        if callback is not None:
-            callback(number, state)
+        constant[0] = constant[n + 2] = 1.0
+    stack = Conditioning(joined, text.keys, text.mask)
+    state = push(unet, stack, state, alpha_bar, steps, guidance, update, constant, watch)
     nothing = torch.zeros_like(x_T)
-    return Trace(
-        image=state[0],
-        tokens=state[1 : n + 1],
-        x_T=state[n + 1],
-        time=state[-1] if has_time else nothing,
-        constant=state[n + 2] if has_constant else nothing,
-        sources=sources,
-    )
+    return [
+        Trace(
+            image=state[0, i],
+            tokens=state[1 : len(own) + 1, i],
+            x_T=state[n + 1, i],
+            time=state[-1, i] if has_time else nothing[i],
+            constant=state[n + 2, i] if has_constant else nothing[i],
+            sources=own,
+        )
+        for i, own in enumerate(sources)
+    ]

@@ -54,9 +54,13 @@ class UNetConfig:
         for name in ("self_attention", "cross_attention"):
             if len(getattr(self, name)) != len(self.widths):
                 raise ValueError(f"{name} needs one entry per level: {len(self.widths)}, got {getattr(self, name)}")
-        smallest = self.patch * 2 ** (len(self.widths) - 1)
-        if self.size % smallest:
-            raise ValueError(f"size must be a multiple of {smallest} for this depth and patch, got {self.size}")
+        if self.size % self.stride:
+            raise ValueError(f"size must be a multiple of {self.stride} for this depth and patch, got {self.size}")
+
+    @property
+    def stride(self) -> int:
+        """Pixels of an image per side of the coarsest level's cells."""
+        return self.patch * 2 ** (len(self.widths) - 1)
 
     def to_dict(self) -> dict[str, object]:
         """The configuration as JSON-ready values."""
@@ -126,6 +130,18 @@ def _waves(side: int, channels: int, cycles: float) -> Tensor:
     return _WAVE_HEIGHT * torch.cos(2 * math.pi * turns)
 
 
+def _spread(grid: Tensor, size: tuple[int, int]) -> Tensor:
+    """What was learned per place of a square, ``[side * side, C]``, stretched over ``size``: ``[H * W, C]``.
+
+    Linear between the places that were learned. A model has seen squares of its own size alone in training.
+    """
+    side = math.isqrt(len(grid))
+    if size == (side, side):
+        return grid
+    square = grid.t().unflatten(1, (side, side))[None]
+    return F.interpolate(square, size, mode="bilinear", align_corners=False)[0].flatten(1).t()
+
+
 class PixelAttention(nn.Module):
     """Attention from pixels to pixels or to tokens, with a residual around it."""
 
@@ -146,13 +162,14 @@ class PixelAttention(nn.Module):
 
     def forward(self, x: Tensor, text: Conditioning | None) -> Tensor:
         h = x.flatten(2).transpose(1, 2)  # [S N, HW, C]
-        where = primal(self.norm(x)).flatten(2).transpose(1, 2) + self.position
+        side = (x.shape[2], x.shape[3])
+        where = primal(self.norm(x)).flatten(2).transpose(1, 2) + _spread(self.position, side)
         if text is None:
             h = h + self.attend(where, key_context=where, value_context=h)
         else:
             said = self.attend(where, key_context=text.keys, value_context=text.values, key_mask=text.mask)
             assert self.place is not None
-            h = h + said * (1 + self.place)
+            h = h + said * (1 + _spread(self.place, side))
         return h.transpose(1, 2).unflatten(2, x.shape[2:])
 
 
@@ -180,6 +197,7 @@ class UNet(Denoiser):
         super().__init__()
         self.config = config
         self.time_adds = config.time_conditioning == "additive"
+        self.stride = config.stride
         widths = config.widths
         in_out = 6 * config.patch**2
         self.time = nn.Sequential(
@@ -206,7 +224,7 @@ class UNet(Denoiser):
         ``stacked(S)`` the parts after the first are tangents; in the "additive" form the last one
         is the tangent of the time conditioning.
         """
-        self._check(x_t)
+        self.check_input(x_t)
         time = self.time(timestep_embedding(t, self.config.time_dim).to(self.conv_in.linear.weight.dtype))
         time = F.silu(time)
         h = self.conv_in(F.pixel_unshuffle(x_t, self.config.patch))
@@ -223,8 +241,3 @@ class UNet(Denoiser):
             if level:
                 h = self.upsample[level - 1](F.interpolate(h, scale_factor=2.0, mode="nearest"))
         return F.pixel_shuffle(self.conv_out(self.norm_out(h)), self.config.patch)
-
-    def _check(self, x_t: Tensor) -> None:
-        expected = (6, self.config.size, self.config.size)
-        if tuple(x_t.shape[1:]) != expected:
-            raise ValueError(f"x_t must be [N, {', '.join(map(str, expected))}], got {list(x_t.shape)}")

@@ -13,27 +13,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import paper_tables
 import scale_tables
+from markdown_tables import interval, markdown
 from summary import by_network, by_pass
 
 from bcos_kernels.files import write_atomically
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-
-
-def markdown(heads: list[str], rows: list[list[str]]) -> str:
-    """A table in markdown."""
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def interval(measured: Any, scale: float = 1.0, digits: int = 2) -> str:
-    """A value with its 95% bootstrap interval."""
-    if isinstance(measured["value"], str):
-        return measured["value"]
-    value, low, high = (f"{scale * measured[key]:.{digits}f}" for key in ("value", "low", "high"))
-    return f"{value} [{low}, {high}]"
 
 
 def evaluation(result: dict[str, Any]) -> str:
@@ -170,6 +158,56 @@ def classifier(result: dict[str, Any]) -> str:
     return f"{caption}\n\n" + markdown(["measure", "chance", "reached, 95% interval"], rows)
 
 
+def paper_sizes(result: dict[str, Any]) -> str:
+    """Shape and parameters of every size of the paper's models."""
+    heads = ["size", "picture", "channels", "attention", "tokens' width", "B-cos, million", "ordinary, million"]
+    rows = [
+        [row["size"], f"{row['pixels']} x {row['pixels']}", ", ".join(map(str, row["channels"])),
+         ", ".join("yes" if attends else "no" for attends in row["attention"]), str(row["text_dim"]),
+         *(f"{row[kind] / 1e6:.2f}" for kind in ("bcos", "vanilla"))]
+        for row in result["sizes"]
+    ]  # fmt: skip
+    return markdown(heads, rows)
+
+
+def paper_size(result: dict[str, Any]) -> str:
+    """Time and memory of the paper's size."""
+    does = {"train": "forward and backward, batch 1", "explain": "draw and explain {tokens} tokens, {steps} steps"}
+    rows = [
+        [does[row["part"]].format(**row), row["dtype"], f"{row['seconds']:.0f}", f"{row['cpu_seconds']:.0f}",
+         f"{row['peak_gib']:.1f}", f"{row['completeness']:.0e}" if "completeness" in row else ""]
+        for row in result["parts"]
+    ]  # fmt: skip
+    machine = result["machine"]
+    caption = (
+        f"{machine['device']}, {machine['threads']} threads, torch {machine['torch']}. Explained without guidance, to"
+        " tokens, x_T and time; peak of the whole process. Seconds are of a machine that had other work too, seconds of"
+        " CPU hardly depend on it."
+    )
+    heads = ["what", "type", "seconds", "seconds of CPU", "peak, GiB", "completeness error"]
+    return f"{caption}\n\n" + markdown(heads, rows)
+
+
+def laion(result: dict[str, Any]) -> str:
+    """Speed of searching metadata and of reading shards."""
+    select, shards, machine = result["select"], result["shards"], result["machine"]
+    matched = sum(select[0]["matched"].values())
+    text = (
+        f"{machine['device']}. Made up metadata: {select[0]['rows']:,} rows in {select[0]['files']} files,"
+        f" {select[0]['metadata_mb']:.0f} MB, {matched:,} captions that name an object. Made up shards:"
+        f" {shards[0]['samples']:,} images of 341 by 256 pixels."
+    )
+    rows = [[str(row["workers"]), f"{row['rows_per_second']:,.0f}", f"{row['seconds']:.1f}",
+             f"{row['peak_mb']:.0f} ({row['start_mb']:.0f} before the first row)" if "peak_mb" in row else ""]
+            for row in select]  # fmt: skip
+    heads = ["processes of `select`", "rows a second", "seconds", "peak memory, MB"]
+    reading = [[row["encoding"], f"{row['kb_per_sample']:.0f}", str(row["threads"]),
+                f"{row['indexed_per_second']:,.0f}", f"{row['samples_per_second']:,.0f}"]
+               for row in shards]  # fmt: skip
+    columns = ["images stored as", "kB a sample", "threads", "indexed a second", "samples a second, 64 px"]
+    return f"{text}\n\n{markdown(heads, rows)}\n\n{markdown(columns, reading)}"
+
+
 TABLES: dict[str, tuple[str, str, Callable[[dict[str, Any]], str]]] = {
     "evaluation": ("docs/explanations.md", "evaluation.json", evaluation),
     "experiments": ("docs/explanations.md", "experiments.json", experiments),
@@ -178,16 +216,12 @@ TABLES: dict[str, tuple[str, str, Callable[[dict[str, Any]], str]]] = {
     "layers": ("docs/kernels.md", "layers.json", layers),
     "zoo": ("docs/migration.md", "zoo.json", zoo),
     "pointwise": ("docs/migration.md", "pointwise.json", pointwise),
+    "paper_sizes": ("docs/paper-models.md", "paper_size.json", paper_sizes),
+    "paper_size": ("docs/paper-models.md", "paper_size.json", paper_size),
     "classifier": ("docs/classifiers.md", "classifier.json", classifier),
-} | {
-    name: ("docs/scale.md", source, lambda result, table=table: markdown(*table(result)))
-    for name, source, table in (
-        ("counted", "plan.json", scale_tables.counted),
-        ("states", "plan.json", scale_tables.states),
-        ("efficiency", "plan.json", scale_tables.efficiency),
-        ("measured", "plan.json", scale_tables.measured),
-        ("compiled", "compiled_training.json", scale_tables.compiled),
-    )
+    **paper_tables.TABLES,
+    **scale_tables.TABLES,
+    "laion": ("docs/data.md", "laion.json", laion),
 }
 
 

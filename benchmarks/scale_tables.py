@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
+
+from markdown_tables import markdown
 
 NAMES = {"paper": "the paper's U-Net, 64×64", "scenes": "the scenes U-Net, 32×32"}
 Table = tuple[list[str], list[list[str]]]
@@ -71,3 +74,19 @@ def compiled(result: dict[str, Any]) -> Table:
         [r["step"], f"{r['first_s']:.1f}", f"{1e3 * r['median_s']:.0f}", f"{r['loss']:.6f}"] for r in result["rows"]
     ]
     return heads, rows
+
+
+def _rendered(table: Callable[[dict[str, Any]], Table]) -> Callable[[dict[str, Any]], str]:
+    return lambda result: markdown(*table(result))
+
+
+TABLES: dict[str, tuple[str, str, Callable[[dict[str, Any]], str]]] = {
+    name: ("docs/scale.md", source, _rendered(table))
+    for name, source, table in (
+        ("counted", "plan.json", counted),
+        ("states", "plan.json", states),
+        ("efficiency", "plan.json", efficiency),
+        ("measured", "plan.json", measured),
+        ("compiled", "compiled_training.json", compiled),
+    )
+}

@@ -25,7 +25,7 @@ from bcos_diffusion.scenes.sprites import sprite
 _EXTENTS = (0.38, 0.92)
 _MOST_SIZES = 18
 _NAMES = sorted(NOUNS)
-_SINGULAR = {form: noun for noun in NOUNS for form in (noun, plural(noun))}
+SINGULAR = {form: noun for noun in NOUNS for form in (noun, plural(noun))}
 
 
 @dataclass(frozen=True)
@@ -80,14 +80,14 @@ def _best_of_size(rest: Tensor, changes: Tensor) -> tuple[float, int, int, int, 
 
 def recall(image: Tensor, words: list[str]) -> tuple[int, int]:
     """How many of the nouns that a caption names are found in its image, and how many it names."""
-    named = {_SINGULAR[word] for word in words if word in OBJECTS}
+    named = {SINGULAR[word] for word in words if word in OBJECTS}
     found = {f.noun for f in find_objects(image, len(named))}
     return len(named & found), len(named)
 
 
 def relation_holds(image: Tensor, words: list[str]) -> bool | None:
     """Whether two nouns stand as the caption says; False where one is missing, None where it says nothing."""
-    named = [_SINGULAR[word] for word in words if word in OBJECTS]
+    named = [SINGULAR[word] for word in words if word in OBJECTS]
     relation = next((word for word in words if word in RELATIONS), None)
     if relation is None or len(named) != 2:
         return None

@@ -66,8 +66,7 @@ def prepare(round_: Round, data: TrainingSource, tokenizer: Tokenizer | ClipToke
     """Images, captions and draws of a round; a process without a sample of its own takes one that weighs nothing."""
     positions = list(round_.own) or [round_.step[0]]
     images, captions = data.batch(positions)
-    # The world's captions may be longer than CLIP reads; one that is too long for a word list is a mistake.
-    text = tokenizer.encode(captions, cut=True) if isinstance(tokenizer, ClipTokenizer) else tokenizer.encode(captions)
+    text = tokenizer.encode(captions, cut=True)
     draws = draw(config.seed, positions, text.ids.shape[1], data.size)
     weight = 1 / len(round_.step)
     marked = effect_positions(round_.own)
@@ -80,7 +79,7 @@ def prepare(round_: Round, data: TrainingSource, tokenizer: Tokenizer | ClipToke
         t=draw_timesteps(draws.t, T),
         noise=draws.noise,
         weights=torch.full((len(positions),), weight if round_.own else 0.0),
-        effect_rows=rows if config.effect_weight else [],
+        effect_rows=rows if config.effect else [],
         effect_scores=draws.effect[rows],
         effect_weights=torch.full((len(rows),), weight / EFFECT_SHARE if marked else 0.0),
     )

@@ -6,9 +6,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from bcos_diffusion.clip_weights import VIT_H_14
 from bcos_diffusion.unet import UNetConfig
 
 SCENES = "scenes"
+_EFFECT_WEIGHT = 2.0
+
+
+@dataclass(frozen=True)
+class PaperModel:
+    """One of the paper's models in the place of the scenes model."""
+
+    name: Literal["bcos-x0", "bcos-clip-x0", "bcos-clip-eps", "vanilla"] | None = None
+    size: Literal["paper", "base", "small"] = "small"
+    text: str = VIT_H_14
+    """The frozen CLIP: a file, a folder or a hub id."""
+    time_conditioning: Literal["additive", "scale"] = "additive"
+    """How the timestep acts: as published, or by factors that add nothing."""
 
 
 @dataclass(frozen=True)
@@ -17,6 +31,7 @@ class TrainConfig:
 
     out: Path
     model: UNetConfig = field(default_factory=UNetConfig)
+    paper: PaperModel = field(default_factory=PaperModel)
     data: str = SCENES
     """``scenes``, or a folder of webdataset shards."""
     steps: int = 20_000
@@ -37,8 +52,9 @@ class TrainConfig:
     """Share of whole captions dropped, for classifier-free guidance."""
     word_dropout: float = 0.15
     """Share of single words dropped, so that no word is relied on when it is absent."""
-    effect_weight: float = 2.0
-    """Weight of the term that ties a word's contribution to the effect of dropping it."""
+    effect_weight: float | None = None
+    """Weight of the term that ties a word's contribution to the effect of dropping it; by default 2 for the scenes
+    model, and 0 for the paper's, which have no such term."""
     flip: bool = False
     """Mirror half of the images; of scenes also left and right in their captions."""
     precision: Literal["no", "bf16", "fp16"] = "no"
@@ -64,6 +80,15 @@ class TrainConfig:
         for name in ("caption_dropout", "word_dropout", "cooldown"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
+        if self.paper.name == "vanilla" and self.effect:
+            raise ValueError("words contribute nothing of their own in vanilla; its effect_weight must be 0")
+
+    @property
+    def effect(self) -> float:
+        """The weight of the effect term."""
+        if self.effect_weight is None:
+            return 0.0 if self.paper.name else _EFFECT_WEIGHT
+        return self.effect_weight
 
 
 def learning_rate(config: TrainConfig, step: float) -> float:

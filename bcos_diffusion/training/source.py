@@ -61,9 +61,8 @@ def flip_caption(caption: str) -> str:
     return " ".join(swap.get(word, word) for word in caption.split(" "))
 
 
-def open_source(config: TrainConfig) -> TrainingSource:
-    """What ``config.data`` names. Raises FileNotFoundError where it is neither scenes nor a folder."""
-    size = config.model.size
+def open_source(config: TrainConfig, size: int) -> TrainingSource:
+    """What ``config.data`` names, in pictures of ``size``. Raises FileNotFoundError where it is nothing."""
     if config.data == SCENES:
         return SceneSource(size, config.seed, config.flip)
     if not Path(config.data).is_dir():

@@ -18,7 +18,8 @@ from tqdm import tqdm
 
 from bcos_diffusion.model import TextToImage
 from bcos_diffusion.objective import Objective, Portion
-from bcos_diffusion.pipeline import BcosDiffusionPipeline
+from bcos_diffusion.pipeline import BcosDiffusionPipeline, Defaults
+from bcos_diffusion.presets import build, preset
 from bcos_diffusion.scenes import vocabulary
 from bcos_diffusion.text import Tokenizer
 from bcos_diffusion.training.batches import Round, portions
@@ -41,7 +42,15 @@ OnStep = Callable[[int, dict[str, float]], None]
 def build_model(config: TrainConfig) -> TextToImage:
     """The model that ``config`` describes, with its random start."""
     torch.manual_seed(config.seed)
+    paper = config.paper
+    if paper.name is not None:
+        return build(paper.name, paper.size, paper.text, paper.time_conditioning)
     return TextToImage(config.model, Tokenizer(vocabulary()))
+
+
+def sampling_defaults(config: TrainConfig) -> Defaults:
+    """How the model that ``config`` describes is sampled."""
+    return preset(config.paper.name, config.paper.size).defaults if config.paper.name else Defaults()
 
 
 def train(config: TrainConfig, on_step: OnStep | None = None, data: TrainingSource | None = None) -> Path:
@@ -61,15 +70,16 @@ class Run:
     def __init__(self, config: TrainConfig, data: TrainingSource | None):
         self.config = config
         self.accelerator = start(config)
-        with self.accelerator.main_process_first():  # the first to open shards indexes them, for all
-            self.data = open_source(config) if data is None else data
-        if self.data.size != config.model.size:
-            raise ValueError(f"the data has images of {self.data.size} pixels, the model reads {config.model.size}")
         self.total = config.steps * config.batch_size
         self.model = build_model(config)
+        size = self.model.unet.config.size
+        with self.accelerator.main_process_first():  # the first to open shards indexes them, for all
+            self.data = open_source(config, size) if data is None else data
+        if self.data.size != size:
+            raise ValueError(f"the data has images of {self.data.size} pixels, the model reads {size}")
         if config.recompute:
             recompute(self.model.unet)
-        objective = Objective(self.model, config.effect_weight)
+        objective = Objective(self.model, config.effect)
         self.objective = wrap(self.accelerator, objective, self.model.unet, config.shard)
         groups = parameter_groups(self.model)
         optimiser = torch.optim.AdamW(groups, weight_decay=config.weight_decay, betas=(0.9, 0.99))
@@ -190,6 +200,8 @@ class Run:
             if self.accelerator.is_main_process:
                 weights[name] = average
         if self.accelerator.is_main_process:
-            pipeline = BcosDiffusionPipeline.from_model(self.model, weights)
+            pipeline = BcosDiffusionPipeline.from_model(
+                self.model, weights, sampling_defaults(self.config), self.config.paper.name or "unnamed"
+            )
             pipeline.save_pretrained(self.config.out / "pipeline")
             write_samples(pipeline, self.config.out / "samples" / f"{self.progress.step:07d}.png")

@@ -96,7 +96,7 @@ def test_an_image_is_the_sum_of_its_tokens_and_the_rest(name: str, time_conditio
 def test_explaining_the_baseline_is_refused_but_drawing_is_not(clip: Path) -> None:
     made = pipeline("vanilla", clip)
     assert made.generate([PROMPT], steps=2).shape == (1, 3, 16, 16)
-    with pytest.raises(ValueError, match="it can draw, but no image of it can be explained"):
+    with pytest.raises(ValueError, match="it draws, but words have no part of an image"):
         explain(made, PROMPT, steps=2)
 
 

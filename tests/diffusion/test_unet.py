@@ -29,8 +29,9 @@ def test_impossible_shapes_are_refused(wrong: dict[str, Any], message: str) -> N
 
 def test_a_picture_of_another_size_is_refused() -> None:
     nothing = Conditioning(torch.zeros(1, 2, 8), torch.zeros(1, 2, 8), torch.ones(1, 2, dtype=torch.bool))
-    with pytest.raises(ValueError, match=r"x_t must be \[N, 6, 16, 16\], got \[1, 6, 8, 8\]"):
-        UNet(TINY)(torch.zeros(1, 6, 8, 8), torch.zeros(1, dtype=torch.long), nothing)
+    for shape, message in (((1, 3, 16, 16), r"x_t must be \[N, 6, H, W\]"), ((1, 6, 16, 15), "must be multiples of")):
+        with pytest.raises(ValueError, match=message):
+            UNet(TINY)(torch.zeros(shape), torch.zeros(1, dtype=torch.long), nothing)
 
 
 def test_words_start_from_plane_waves() -> None:

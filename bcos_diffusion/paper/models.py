@@ -1,0 +1,57 @@
+"""Several models drawn with the same options, for figures that set them side by side."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from bcos_diffusion.sampling import Sampling
+from bcos_diffusion.shipped import SHIPPED
+
+if TYPE_CHECKING:
+    from bcos_diffusion.pipeline import BcosDiffusionPipeline
+
+
+@dataclass(frozen=True)
+class ManySampling:
+    """How pictures of several models are drawn."""
+
+    model: Annotated[tuple[str, ...], tyro.conf.arg(metavar="FOLDER|HUB-ID"), tyro.conf.UseAppendAction] = ()
+    """Folder or hub id of a model; give it once for each; without it, the model that comes with the package."""
+    seed: int = 0
+    """The same seed gives the same noise to every model."""
+    steps: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """Sampling steps, 1 to 1000; without it, as each model says."""
+    guidance: Annotated[float | None, tyro.conf.arg(metavar="SCALE")] = None
+    """Scale of classifier-free guidance, 1 for none; without it, as each model says."""
+    update: Literal["homogeneous", "standard"] | None = None
+    """Form of the DDIM update."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps."""
+    dtype: Literal["float32", "float64", "bfloat16", "float16"] = "float32"
+    """Type of weights and sampling."""
+
+    def __post_init__(self) -> None:
+        self.each()
+
+    def each(self) -> list[Sampling]:
+        """One set of options a model."""
+        shared = {name: value for name, value in vars(self).items() if name != "model"}
+        return [Sampling(model=model, **shared) for model in self.model or (None,)]
+
+    def load(self) -> dict[str, tuple[Sampling, BcosDiffusionPipeline]]:
+        """Every model by a name of its own: its own name where that is enough, else with its folder's."""
+        loaded = [(sampling, sampling.load()) for sampling in self.each()]
+        times = Counter(pipeline.name for _, pipeline in loaded)
+        named: dict[str, tuple[Sampling, BcosDiffusionPipeline]] = {}
+        for sampling, pipeline in loaded:
+            folder = Path(sampling.model or SHIPPED).resolve().name
+            name = pipeline.name if times[pipeline.name] == 1 else f"{pipeline.name} ({folder})"
+            while name in named:
+                name += "'"
+            named[name] = sampling, pipeline
+        return named
