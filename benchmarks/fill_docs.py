@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import paper_tables
+import scale_tables
 from markdown_tables import interval, markdown
 from summary import by_network, by_pass
 
@@ -259,6 +260,7 @@ TABLES: dict[str, tuple[str, str, Callable[[dict[str, Any]], str]]] = {
     "paper_size": ("docs/paper-models.md", "paper_size.json", paper_size),
     "classifier": ("docs/classifiers.md", "classifier.json", classifier),
     **paper_tables.TABLES,
+    **scale_tables.TABLES,
     "laion": ("docs/data.md", "laion.json", laion),
 }
 

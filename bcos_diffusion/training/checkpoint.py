@@ -69,14 +69,8 @@ def save_checkpoint(
             write_tensors(new / name, tensors)
             _to_disk(new / name)
             files |= dict.fromkeys(tensors, name)
-        index = {
-            "format": FORMAT,
-            "progress": asdict(progress),
-            "run": dict(run or {}),
-            "scaler": scaler,
-            "tensors": files,
-        }
-        write_json(new / "index.json", index | {"tensors": files})
+        index = {"format": FORMAT, "progress": asdict(progress), "run": dict(run or {})}
+        write_json(new / "index.json", index | {"scaler": scaler, "tensors": files})
         _to_disk(new / "index.json")
     for older in _checkpoints(folder)[:-1]:
         shutil.rmtree(older)

@@ -10,7 +10,7 @@ import warnings
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, DistributedType
+from accelerate.utils import DistributedDataParallelKwargs, DistributedType, GradientAccumulationPlugin
 from torch import Tensor, nn
 from torch.accelerator import is_available
 from torch.distributed.device_mesh import init_device_mesh
@@ -25,6 +25,7 @@ from bcos_diffusion.training.stages import stages
 def start(config: TrainConfig) -> Accelerator:
     """Join the other processes, if any. Raises ValueError for a precision that the device has not."""
     accelerator = Accelerator(
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),  # whatever its launcher was told: ours
         mixed_precision=config.precision,
         cpu=not is_available(),
         kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],

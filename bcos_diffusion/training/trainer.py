@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from itertools import groupby
 from pathlib import Path
 
 import torch
@@ -70,11 +69,12 @@ class Run:
 
     def __init__(self, config: TrainConfig, data: TrainingSource | None):
         self.config = config
-        self.total = config.steps * config.batch_size
         self.accelerator = start(config)
+        self.total = config.steps * config.batch_size
         self.model = build_model(config)
         size = self.model.unet.config.size
-        self.data = data or open_source(config, size)
+        with self.accelerator.main_process_first():  # the first to open shards indexes them, for all
+            self.data = open_source(config, size) if data is None else data
         if self.data.size != size:
             raise ValueError(f"the data has images of {self.data.size} pixels, the model reads {size}")
         if config.recompute:
@@ -85,7 +85,7 @@ class Run:
         optimiser = torch.optim.AdamW(groups, weight_decay=config.weight_decay, betas=(0.9, 0.99))
         self.optimiser = self.accelerator.prepare_optimizer(optimiser)
         self.ema = start_ema(self.model, "cpu" if config.ema_on_cpu else None)
-        self.identity = {"seed": config.seed, "data": config.data}
+        self.identity = {"seed": config.seed, "images of an epoch": len(self.data)}
         self.progress = self._resume()
         self.skipped_in_a_row = 0
 
@@ -94,13 +94,16 @@ class Run:
         config, accelerator = self.config, self.accelerator
         log = TrainingLog(config.out, self.progress.step) if accelerator.is_main_process else None
         pace = Pace(accelerator.num_processes)
+        tokenizer, process, processes = self.model.tokenizer, accelerator.process_index, accelerator.num_processes
+        prepared = portions(self.progress.samples, self.data, tokenizer, config, process, processes)
         left = -(-(self.total - self.progress.samples) // config.batch_size)
         with tqdm(initial=self.progress.step, total=self.progress.step + left, disable=log is None) as bar:
-            for samples, parts in self._steps():
-                lr = learning_rate(config, self.progress.samples / config.batch_size)
-                losses, norm = self._step(parts, lr)
+            while self.progress.samples < self.total:
+                before = self.progress.samples
+                lr = learning_rate(config, before / config.batch_size)
+                losses, norm = self._step(prepared, lr)
                 bar.update()
-                pace.add(samples)
+                pace.add(self.progress.samples - before)
                 step, ended = self.progress.step, self.progress.samples == self.total
                 if step % config.log_every == 0 or ended:
                     values = self._over_processes(losses) | {"gradient_norm": norm, "learning_rate": lr}
@@ -120,26 +123,21 @@ class Run:
             log.close()
         accelerator.end_training()
 
-    def _steps(self) -> Iterator[tuple[int, Iterator[tuple[Round, Portion]]]]:
-        """The steps that are left: how many samples each takes over all processes, and the rounds of this one."""
-        process, processes = self.accelerator.process_index, self.accelerator.num_processes
-        prepared = portions(self.progress.samples, self.data, self.model.tokenizer, self.config, process, processes)
-        for positions, parts in groupby(prepared, key=lambda part: part[0].step):
-            yield len(positions), parts
-
-    def _step(self, parts: Iterator[tuple[Round, Portion]], lr: float) -> tuple[dict[str, Tensor], float]:
+    def _step(self, prepared: Iterator[tuple[Round, Portion]], lr: float) -> tuple[dict[str, Tensor], float]:
         """One update of the weights; returns this process's part of the losses, and the gradient's norm."""
         accelerator = self.accelerator
         for group in self.optimiser.param_groups:
             group["lr"] = group["pace"] * lr
         losses: dict[str, Tensor] = {}
-        for round_, portion in parts:
+        for round_, portion in prepared:
             with self._alone(round_):
                 with accelerator.autocast():
                     found = self.objective(portion.to(accelerator.device))
                 # DDP and FSDP take the mean of gradients over processes; each has computed its part of one sum.
                 accelerator.backward(found["total"] * accelerator.num_processes)
             losses = {name: losses.get(name, 0) + value.detach() for name, value in found.items()}
+            if round_.last:
+                break
         norm = float(everywhere(accelerator.clip_grad_norm_(self.objective.parameters(), self.config.clip)))
         took = self._update(norm)
         self.optimiser.zero_grad(set_to_none=True)

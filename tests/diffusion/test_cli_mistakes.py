@@ -42,6 +42,20 @@ def test_bad_input_is_one_line(
     assert re.search(says, refused(capsys, *arguments, "--model", model, "--out", "new/out"))
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--data", "nowhere"], "data must be 'scenes' or a folder of shards; nowhere is not a folder"),
+        (["--micro-batch", "0"], "micro_batch must be at least 1, got 0"),
+        (["--workers", "0"], "workers must be at least 1, got 0"),
+        (["--word-dropout", "1"], r"word_dropout must be in \[0, 1\), got 1"),
+        (["--shard"], "shard needs at least two processes; start them with accelerate launch or torchrun"),
+    ],
+)
+def test_a_run_that_cannot_be_is_one_line(capsys: pytest.CaptureFixture[str], arguments: list[str], says: str) -> None:
+    assert re.search(says, refused(capsys, "train", "--out", "new/run", *arguments))
+
+
 @pytest.mark.parametrize("out", ["taken", "taken/below", "/proc/nowhere/out", "/dev/full"])
 @pytest.mark.parametrize("command", [["explain", "cat"], ["generate", "cat"], ["data"]])
 def test_an_unwritable_folder_is_found_before_the_model_is_loaded(

@@ -161,6 +161,8 @@ def test_a_checkpoint_of_another_model_or_run_is_refused(whole: Path, tmp_path: 
         train(TrainConfig(out=tmp_path, model=other, steps=5, batch_size=2, seed=1))
     with pytest.raises(ValueError, match="is of a run with seed 1, not 2"):
         train(config(tmp_path, seed=2))
+    with pytest.raises(ValueError, match="is of a run with images of an epoch 1000000, not 5;"):
+        train(config(tmp_path), data=Colours())  # type: ignore[arg-type]
 
 
 def test_a_checkpoint_of_an_earlier_version_is_refused(tmp_path: Path) -> None:
