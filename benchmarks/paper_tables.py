@@ -46,8 +46,8 @@ def failure(found: dict[str, Any]) -> str:
     caption = (
         f"{found['pictures']} pictures; of {split['objects']} objects named, {split['missing']} are missing. The judge"
         f" finds {interval(judge['found'], 100, 1)}% of the objects in {judge['scenes']} real scenes of several."
-        " AUROC: 1 if every missing object had less relevance than every drawn one, 0.5 by chance; of equal numbers: the"
-        " same over pairs from pictures that name equally many objects."
+        " AUROC: 1 if every missing object had less relevance than every drawn one, 0.5 by chance; of equal numbers:"
+        " the same over pairs from pictures that name equally many objects."
     )
     return f"{caption}\n\n" + markdown(
         ["relevance, as", "AUROC", "of equal numbers", "median, drawn", "median, missing"], rows
