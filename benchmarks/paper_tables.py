@@ -42,7 +42,7 @@ def failure(found: dict[str, Any]) -> str:
     for name, meaning in MEASURES.items():
         entry = split[name]
         medians = [f"{entry[side]['q50']:.3f}" if entry[side]["count"] else "" for side in ("drawn", "missing")]
-        rows.append([meaning, interval(entry["auroc"]), _equal_numbers(entry), *medians])
+        rows.append([meaning, interval(entry["auroc"]), interval(entry["auroc_of_equal_numbers"]), *medians])
     caption = (
         f"{found['pictures']} pictures; of {split['objects']} objects named, {split['missing']} are missing. The judge"
         f" finds {interval(judge['found'], 100, 1)}% of the objects in {judge['scenes']} real scenes of several."
@@ -52,10 +52,6 @@ def failure(found: dict[str, Any]) -> str:
     return f"{caption}\n\n" + markdown(
         ["relevance, as", "AUROC", "of equal numbers", "median, drawn", "median, missing"], rows
     )
-
-
-def _equal_numbers(entry: dict[str, Any]) -> str:
-    return interval(entry["auroc_of_equal_numbers"]) if "auroc_of_equal_numbers" in entry else "not yet measured"
 
 
 def epsilon(found: dict[str, Any]) -> str:
