@@ -30,7 +30,7 @@ COMMANDS: dict[str, list[str]] = {
     "tokens": ["--count", "100000"],
     "quality": ["--count", "500"],
 }
-RAW = ("measured", "missing", "words", "drawn_by_word")
+RAW = ("measured", "objects", "words", "drawn_by_word")
 """What stays in the folder of a command: an entry per picture, not a table."""
 
 

@@ -42,13 +42,16 @@ def failure(found: dict[str, Any]) -> str:
     for name, meaning in MEASURES.items():
         entry = split[name]
         medians = [f"{entry[side]['q50']:.3f}" if entry[side]["count"] else "" for side in ("drawn", "missing")]
-        rows.append([meaning, interval(entry["auroc"]), *medians])
+        rows.append([meaning, interval(entry["auroc"]), interval(entry["auroc_of_equal_numbers"]), *medians])
     caption = (
         f"{found['pictures']} pictures; of {split['objects']} objects named, {split['missing']} are missing. The judge"
         f" finds {interval(judge['found'], 100, 1)}% of the objects in {judge['scenes']} real scenes of several."
-        " AUROC: 1 if every missing object had less relevance than every drawn one, 0.5 by chance."
+        " AUROC: 1 if every missing object had less relevance than every drawn one, 0.5 by chance; of equal numbers:"
+        " the same over pairs from pictures that name equally many objects."
     )
-    return f"{caption}\n\n" + markdown(["relevance, as", "AUROC", "median, drawn", "median, missing"], rows)
+    return f"{caption}\n\n" + markdown(
+        ["relevance, as", "AUROC", "of equal numbers", "median, drawn", "median, missing"], rows
+    )
 
 
 def epsilon(found: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,7 +93,7 @@ def run(sampling: Sampling, prompts: tuple[str, ...], count: int, out: Path) -> 
             "judge_on_real_scenes": _judge_on_real_scenes(pipeline.model.unet.config.size, len(judged)),
             "separation": found,
             "drawn_by_word": typical(judged),
-            "missing": [_describe(j, n) for j in judged for n in j.objects if not n.drawn],
+            "objects": [_describe(picture, named) for picture in judged for named in picture.objects],
         }
         draw(judged, result, folder / "failure.png")
         write_result(folder, "failure", result)
@@ -160,17 +161,35 @@ def against_its_own(judged: list[Judged]) -> list[Judged]:
 
 def auroc(pictures: Sequence[Judged], measure: str) -> float:
     """How often a missing object has less relevance than a drawn one, ties counted half; NaN without both."""
+    above, pairs = _pairs([named for picture in pictures for named in picture.objects], measure)
+    return above / pairs if pairs else math.nan
+
+
+def auroc_of_equal_numbers(pictures: Sequence[Judged], measure: str) -> float:
+    """The same over pairs from pictures that name equally many objects.
+
+    Among more objects each has a smaller share and is missing more often, which :func:`auroc` would take for a sign.
+    """
+    groups: dict[int, list[Named]] = defaultdict(list)
+    for picture in pictures:
+        groups[len(picture.objects)] += picture.objects
+    counted = [_pairs(objects, measure) for objects in groups.values()]
+    pairs = sum(count for _, count in counted)
+    return sum(above for above, _ in counted) / pairs if pairs else math.nan
+
+
+def _pairs(objects: Sequence[Named], measure: str) -> tuple[float, int]:
+    """Of all pairs of a drawn and a missing object: in how many the drawn one has more, and how many there are."""
     from bcos_diffusion.evaluation.statistics import ranks
 
-    entries = [(named.relevance[measure], named.drawn) for picture in pictures for named in picture.objects]
-    known = [(relevance, drawn) for relevance, drawn in entries if not math.isnan(relevance)]
+    known = [(n.relevance[measure], n.drawn) for n in objects if not math.isnan(n.relevance[measure])]
     present = sum(drawn for _, drawn in known)
     missing = len(known) - present
     if not present or not missing:
-        return math.nan
+        return 0.0, 0
     order = ranks([relevance for relevance, _ in known])
-    above = sum(rank for rank, (_, drawn) in zip(order, known, strict=True) if drawn) - present * (present + 1) / 2
-    return float(above / (present * missing))
+    of_drawn = sum(rank for rank, (_, drawn) in zip(order, known, strict=True) if drawn)
+    return float(of_drawn - present * (present + 1) / 2), present * missing
 
 
 def separation(judged: list[Judged]) -> dict[str, Any]:
@@ -181,7 +200,8 @@ def separation(judged: list[Judged]) -> dict[str, Any]:
     found: dict[str, Any] = {"objects": len(objects), "missing": sum(not named.drawn for named in objects)}
     for measure in MEASURES:
         found[measure] = {
-            "auroc": bootstrap(judged, lambda sample, measure=measure: auroc(sample, measure)),  # type: ignore[misc]
+            "auroc": bootstrap(judged, partial(auroc, measure=measure)),
+            "auroc_of_equal_numbers": bootstrap(judged, partial(auroc_of_equal_numbers, measure=measure)),
             "drawn": quantiles([n.relevance[measure] for n in objects if n.drawn]),
             "missing": quantiles([n.relevance[measure] for n in objects if not n.drawn]),
         }
@@ -211,7 +231,7 @@ def typical(judged: list[Judged]) -> dict[str, dict[str, float]]:
 
 
 def _describe(picture: Judged, named: Named) -> dict[str, Any]:
-    return {"prompt": picture.prompt, "seed": picture.seed, "noun": named.noun, **named.relevance}
+    return {"prompt": picture.prompt, "seed": picture.seed, "noun": named.noun, "drawn": named.drawn, **named.relevance}
 
 
 def _judge_on_real_scenes(size: int, count: int) -> dict[str, Any]:
@@ -247,5 +267,6 @@ def summary(result: dict[str, Any]) -> str:
     lines = [f"{found['missing']} of {found['objects']} named objects are missing in {result['pictures']} pictures"]
     for measure, meaning in MEASURES.items():
         value = found[measure]["auroc"]
-        lines.append(f"  AUROC {with_interval(value)}  {meaning}")
+        equal = with_interval(found[measure]["auroc_of_equal_numbers"])
+        lines.append(f"  AUROC {with_interval(value)}, of equal numbers {equal}  {meaning}")
     return "\n".join(lines)

@@ -11,7 +11,15 @@ from references.commands import refused
 
 from bcos_diffusion import cli
 from bcos_diffusion.paper import failure
-from bcos_diffusion.paper.failure import Judged, Named, against_its_own, auroc, crowded_prompts, quantiles
+from bcos_diffusion.paper.failure import (
+    Judged,
+    Named,
+    against_its_own,
+    auroc,
+    auroc_of_equal_numbers,
+    crowded_prompts,
+    quantiles,
+)
 from bcos_diffusion.paper.failure_figure import choose
 
 
@@ -31,6 +39,14 @@ def test_auroc_is_the_share_of_pairs_in_which_the_missing_object_has_less() -> N
     expected = np.mean([(d > m) + 0.5 * (d == m) for d in drawn for m in missing])
     assert auroc(pictures, "absolute") == pytest.approx(expected)
     assert math.isnan(auroc([picture(("cat", 1.0, True))], "absolute"))
+
+
+def test_pairs_of_pictures_with_equally_many_objects_do_not_mix_numbers_up() -> None:
+    two = [picture(("cat", 0.4, True), ("dog", 0.6, True)), picture(("cat", 0.5, False), ("dog", 0.3, True))]
+    three = [picture(("cat", 0.1, False), ("dog", 0.2, False), ("owl", 0.15, True))]
+    # Of 2: 0.4, 0.6, 0.3 against 0.5, one of three above; of 3: 0.15 against 0.1 and 0.2, one of two.
+    assert auroc_of_equal_numbers(two + three, "absolute") == pytest.approx(2 / 5)
+    assert math.isnan(auroc_of_equal_numbers(two[:1], "absolute"))
 
 
 def test_a_word_is_compared_with_the_other_pictures_in_which_it_is_drawn() -> None:
@@ -72,11 +88,11 @@ def test_the_command_judges_every_named_object(model: Path) -> None:
     result = json.loads(Path("three/failure.json").read_text())
     named = sum(len(set(p.split(" on ")[0].split()) - {",", "and"}) for p in crowded_prompts(3, 0))
     assert result["separation"]["objects"] == named
-    assert result["separation"]["missing"] == len(result["missing"]) > 0  # noise shows nothing
+    assert result["separation"]["missing"] == sum(not o["drawn"] for o in result["objects"])
     assert result["judge_on_real_scenes"]["found"]["value"] > 0.8
     assert Path("three/failure.png").stat().st_size > 1000
     for measure in failure.MEASURES:
-        assert set(result["separation"][measure]) == {"auroc", "drawn", "missing"}
+        assert set(result["separation"][measure]) == {"auroc", "auroc_of_equal_numbers", "drawn", "missing"}
 
 
 @pytest.mark.usefixtures("elsewhere")
