@@ -172,7 +172,11 @@ def paper_sizes(result: dict[str, Any]) -> str:
 
 def paper_size(result: dict[str, Any]) -> str:
     """Time and memory of the paper's size."""
-    does = {"train": "forward and backward, batch 1", "explain": "draw and explain {tokens} tokens, {steps} steps"}
+    does = {
+        "train": "forward and backward, batch 1",
+        "relevance": "draw, and the relevance of {tokens} tokens: {steps} steps",
+        "explain": "draw, and the map of each of {tokens} tokens: {steps} steps",
+    }
     rows = [
         [does[row["part"]].format(**row), row["dtype"], f"{row['seconds']:.0f}", f"{row['cpu_seconds']:.0f}",
          f"{row['peak_gib']:.1f}", f"{row['completeness']:.0e}" if "completeness" in row else ""]
@@ -180,11 +184,10 @@ def paper_size(result: dict[str, Any]) -> str:
     ]  # fmt: skip
     machine = result["machine"]
     caption = (
-        f"{machine['device']}, {machine['threads']} threads, torch {machine['torch']}. Explained without guidance, to"
-        " tokens, x_T and time; peak of the whole process. The machine had other work, which the seconds contain and"
+        f"{machine['device']}, {machine['threads']} threads, torch {machine['torch']}. Drawn without guidance; peak of the whole process. The machine had other work, which the seconds contain and"
         " the seconds of CPU do not."
     )
-    missing = {"train", "explain"} - {row["part"] for row in result["parts"]}
+    missing = set(does) - {row["part"] for row in result["parts"]}
     ending = f"\n\nNot yet measured: {', '.join(sorted(missing))}." if missing else ""
     heads = ["what", "type", "seconds", "seconds of CPU", "peak, GiB", "completeness error"]
     return f"{caption}\n\n" + markdown(heads, rows) + ending

@@ -1,4 +1,4 @@
-"""What the paper's size costs on this machine: a training step's forward and backward, and an explained image.
+"""What the paper's size costs on this machine: forward and backward, the relevance of a prompt's tokens, their maps.
 
 python benchmarks/paper_size.py --json benchmarks/results/paper_size.json
 
@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from machine import describe, print_table
 
+from bcos_diffusion.backward import pull_back
 from bcos_diffusion.clip_text import ClipText, ClipTextConfig
 from bcos_diffusion.clip_tokenizer import ClipTokenizer
 from bcos_diffusion.diffusion import T
@@ -74,22 +75,32 @@ def train(dtype: str, steps: int) -> dict[str, Any]:
     return taken | {"loss": loss}
 
 
-@torch.no_grad()
+def relevance(dtype: str, steps: int) -> dict[str, Any]:
+    """One image of ``steps`` steps without guidance, and one backward pass over all of them: the tokens' relevance."""
+    pipeline = new_pipeline(dtype)
+    job = pipeline.job([PROMPT], [None], [0], steps=steps, guidance=1.0)
+    found, taken = measured(
+        lambda: pull_back(pipeline.model.unet, job.text, job.first, job.alpha_bar, job.steps, job.guidance, job.update)
+    )
+    by_token = found.tokens.sum(0)[0, 0]  # [L]
+    return taken | {"steps": steps, "tokens": int((by_token != 0).sum()), "mass": float(by_token.sum())}
+
+
 def explain(dtype: str, steps: int) -> dict[str, Any]:
-    """One image of ``steps`` steps without guidance, traced to its tokens, x_T and time."""
-    model = new_model().to({"fp32": torch.float32, "bf16": torch.bfloat16}[dtype])
-    pipeline = BcosDiffusionPipeline(model)
-
-    def report(number: int, state: torch.Tensor) -> None:
-        print(f"step {number + 1} of {steps}", file=sys.stderr, flush=True)
-
-    (found, _), taken = measured(lambda: pipeline.explain(PROMPT, steps=steps, guidance=1.0, callback=report))
+    """One image of ``steps`` steps without guidance, traced to a map of every token, of x_T and of time."""
+    pipeline = new_pipeline(dtype)
+    (found, _), taken = measured(lambda: pipeline.explain(PROMPT, steps=steps, guidance=1.0))
     image, total = found.image.double(), found.total.double()
     return taken | {
         "steps": steps,
         "tokens": len(found.tokens),
         "completeness": float((image - total).norm() / image.norm()),
     }
+
+
+def new_pipeline(dtype: str) -> BcosDiffusionPipeline:
+    """A new model that samples in ``dtype``."""
+    return BcosDiffusionPipeline(new_model().to({"fp32": torch.float32, "bf16": torch.bfloat16}[dtype]))
 
 
 def sizes() -> list[dict[str, Any]]:
@@ -105,20 +116,21 @@ def sizes() -> list[dict[str, Any]]:
     return rows
 
 
-PARTS: dict[str, Callable[[str, int], dict[str, Any]]] = {"train": train, "explain": explain}
+STEPS = {"train fp32": 1, "train bf16": 1, "relevance fp32": 25, "explain fp32": 2}
+"""The parts, and how many steps each takes. Maps of every token cost a forward pass each, whatever the step."""
+PARTS: dict[str, Callable[[str, int], dict[str, Any]]] = {"train": train, "relevance": relevance, "explain": explain}
 
 
 def main() -> None:
     """Run every part in turn, or the one named, whose result is printed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results/paper_size.json"))
-    parser.add_argument("--steps", type=int, default=25)
-    parser.add_argument("--only", nargs="*", default=["train fp32", "train bf16", "explain bf16"])
+    parser.add_argument("--only", nargs="*", default=list(STEPS))
     parser.add_argument("--part", help="run this one in this process and print its result")
     options = parser.parse_args()
     if options.part:
         kind, dtype = options.part.split()
-        result = PARTS[kind](dtype, options.steps)
+        result = PARTS[kind](dtype, STEPS[options.part])
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # kibibytes on Linux
         print(json.dumps({"part": kind, "dtype": dtype, **result, "peak_gib": peak}))
         return
@@ -127,7 +139,7 @@ def main() -> None:
     found = {"machine": describe("cpu"), "prompt": PROMPT, "sizes": sizes()}
     write_json(options.json, found | {"parts": old})
     for part in options.only:
-        command = [sys.executable, __file__, "--part", part, "--steps", str(options.steps)]
+        command = [sys.executable, __file__, "--part", part]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         parts[part] = json.loads(done.stdout)
         write_json(options.json, found | {"parts": list(parts.values())})
