@@ -184,8 +184,8 @@ def paper_size(result: dict[str, Any]) -> str:
     ]  # fmt: skip
     machine = result["machine"]
     caption = (
-        f"{machine['device']}, {machine['threads']} threads, torch {machine['torch']}. Drawn without guidance; peak of the whole process. The machine had other work, which the seconds contain and"
-        " the seconds of CPU do not."
+        f"{machine['device']}, {machine['threads']} threads, torch {machine['torch']}. Drawn without guidance; peak"
+        " of the whole process. The machine had other work, which the seconds contain and the seconds of CPU do not."
     )
     missing = set(does) - {row["part"] for row in result["parts"]}
     ending = f"\n\nNot yet measured: {', '.join(sorted(missing))}." if missing else ""

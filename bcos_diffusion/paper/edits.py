@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bcos_diffusion.paper.record import described, new_figure, options_of, progress, save_figure, show, write_result
+from bcos_diffusion.paper.record import described, new_figure, progress, save_figure, show, write_result
 from bcos_diffusion.sampling import Sampling
 from bcos_diffusion.staging import staged
 
@@ -67,7 +67,7 @@ def run(sampling: Sampling, prompts: tuple[str, ...], count: int, out: Path) -> 
         with progress(len(prompts) + count, "prompt") as advance:
             explained: list[Explanation] = []
             for prompt in prompts:
-                explained.append(explain(pipeline, prompt, seed=sampling.seed, **options_of(sampling)))
+                explained.append(explain(pipeline, prompt, seed=sampling.seed, **sampling.arguments(pipeline)))
                 advance()
             edits = [compare(explained[0], other) for other in explained[1:]]
             measured: list[list[Edit]] = []
@@ -120,11 +120,11 @@ def _random_edits(pipeline: BcosDiffusionPipeline, number: int, sampling: Sampli
 
     prompt, variants = random_edits(number)
     seed = sampling.seed + number
-    before = explain(pipeline, prompt, seed=seed, **options_of(sampling))
+    before = explain(pipeline, prompt, seed=seed, **sampling.arguments(pipeline))
     shares = [part.relevance_absolute for part in _words(before)]
     edits = []
     for kind, after in variants.items():
-        image = pipeline.generate([after], seed=seed, **options_of(sampling))[0]
+        image = pipeline.generate([after], seed=seed, **sampling.arguments(pipeline))[0]
         taken, given = changed_words(prompt.split(), after.split())
         relevance = sum(shares[i] for i in taken)
         edits.append(Edit(prompt, after, taken, given, rms(before.image, image), relevance, kind))

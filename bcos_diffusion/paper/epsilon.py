@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bcos_diffusion.paper.record import described, new_figure, options_of, progress, save_figure, show, write_result
+from bcos_diffusion.paper.record import described, new_figure, progress, save_figure, show, write_result
 from bcos_diffusion.sampling import Sampling
 from bcos_diffusion.staging import staged
 
@@ -31,7 +31,7 @@ def run(sampling: Sampling, prompt: str, out: Path) -> str:
             def step(*_: object) -> None:
                 advance()
 
-            explanation = explain(pipeline, prompt, seed=sampling.seed, callback=step, **options_of(sampling))
+            explanation = explain(pipeline, prompt, seed=sampling.seed, callback=step, **sampling.arguments(pipeline))
         batch = pipeline.model.tokenizer.encode([prompt])
         words = words_of(batch.words[0], batch.word_index[0].tolist(), len(batch.texts[0]))
         tokens = token_shares(explanation, words)

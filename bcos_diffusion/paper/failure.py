@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bcos_diffusion.paper.record import described, options_of, progress, write_result
+from bcos_diffusion.paper.record import described, progress, write_result
 from bcos_diffusion.sampling import Sampling
 from bcos_diffusion.staging import staged
 
@@ -114,7 +114,7 @@ def judge(pipeline: BcosDiffusionPipeline, prompt: str, seed: int, sampling: Sam
     from bcos_diffusion.evaluation.words import OBJECTS
     from bcos_diffusion.explain import explain, mean_free
 
-    explanation = explain(pipeline, prompt, seed=seed, **options_of(sampling))
+    explanation = explain(pipeline, prompt, seed=seed, **sampling.arguments(pipeline))
     words = [part for part in explanation.words if not part.negative]
     named = {i: SINGULAR[part.text] for i, part in enumerate(words) if part.text in OBJECTS}
     image = explanation.image.float().cpu()

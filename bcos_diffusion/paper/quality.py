@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bcos_diffusion.paper.models import ManySampling
-from bcos_diffusion.paper.record import described, new_figure, options_of, progress, save_figure, show, write_result
+from bcos_diffusion.paper.record import described, new_figure, progress, save_figure, show, write_result
 from bcos_diffusion.staging import staged
 
 if TYPE_CHECKING:
@@ -88,7 +88,9 @@ def _draw_all(
     from bcos_diffusion.paper.sample_folder import draw_into
 
     settings = {"model": head["provenance"]["model_sha256"], "sampling": head["sampling"], "first": texts[0]}
-    return draw_into(folder, settings, pipeline, texts, sampling.seed, batch_size, options_of(sampling), advance)
+    return draw_into(
+        folder, settings, pipeline, texts, sampling.seed, batch_size, sampling.arguments(pipeline), advance
+    )
 
 
 def _slug(name: str) -> str:

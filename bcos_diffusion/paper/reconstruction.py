@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bcos_diffusion.paper.record import described, new_figure, options_of, progress, save_figure, show, write_result
+from bcos_diffusion.paper.record import described, new_figure, progress, save_figure, show, write_result
 from bcos_diffusion.sampling import Sampling
 from bcos_diffusion.staging import staged
 
@@ -25,11 +25,11 @@ def run(sampling: Sampling, prompt: str, count: int, out: Path) -> str:
 
         pipeline = sampling.load()
         with progress(1 + count, "picture") as advance:
-            explanation = explain(pipeline, prompt, seed=sampling.seed, **options_of(sampling))
+            explanation = explain(pipeline, prompt, seed=sampling.seed, **sampling.arguments(pipeline))
             advance()
             measured = []
             for number, text in enumerate(prompts(count) if count else []):
-                further = explain(pipeline, text, seed=sampling.seed + number, **options_of(sampling))
+                further = explain(pipeline, text, seed=sampling.seed + number, **sampling.arguments(pipeline))
                 measured.append(numbers(further))
                 advance()
         shown = numbers(explanation)

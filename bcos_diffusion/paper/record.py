@@ -30,11 +30,6 @@ def progress(total: int, unit: str) -> Iterator[Callable[..., object]]:
         yield bar.update
 
 
-def options_of(sampling: Sampling) -> dict[str, Any]:
-    """What ``generate`` and ``explain`` take beside prompt and seed."""
-    return {name: getattr(sampling, name) for name in ("negative_prompt", "steps", "guidance", "update")}
-
-
 def described(figure: str, sampling: Sampling, pipeline: BcosDiffusionPipeline) -> dict[str, Any]:
     """The head of a result: which figure of the paper, the model by name and hash, the sampler, commit, versions."""
     from bcos_diffusion.evaluation.report import provenance

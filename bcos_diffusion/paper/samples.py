@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bcos_diffusion.paper.models import ManySampling
-from bcos_diffusion.paper.record import described, new_figure, options_of, progress, save_figure, show, write_result
+from bcos_diffusion.paper.record import described, new_figure, progress, save_figure, show, write_result
 from bcos_diffusion.staging import staged
 
 PROMPTS = 6
@@ -28,7 +28,9 @@ def run(sampling: ManySampling, prompts: tuple[str, ...], count: int, out: Path)
             for name, (chosen, pipeline) in models.items():
                 drawn[name] = []
                 for prompt in prompts:
-                    drawn[name].append(pipeline.generate([prompt] * count, seed=chosen.seed, **options_of(chosen)))
+                    drawn[name].append(
+                        pipeline.generate([prompt] * count, seed=chosen.seed, **chosen.arguments(pipeline))
+                    )
                     advance()
         _draw(drawn, prompts, count, folder / "samples.png")
         result = {"figure": "Figure 1", "prompts": list(prompts), "seeds": [sampling.seed + i for i in range(count)]}

@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bcos_diffusion.paper.record import described, new_figure, options_of, progress, save_figure, write_result
+from bcos_diffusion.paper.record import described, new_figure, progress, save_figure, write_result
 from bcos_diffusion.sampling import Sampling
 from bcos_diffusion.staging import staged
 
@@ -47,7 +47,7 @@ def run(
         "way": head["way"],
         "sampling": head["sampling"] if whole_runs else {"seed": sampling.seed, "dtype": sampling.dtype},
     }
-    options = options_of(sampling) if whole_runs else None
+    options = sampling.arguments(pipeline) if whole_runs else None
     measurement = Measurement(pipeline, corpus, sampling.seed, batch_size, options)
     shards = out / "shards"
     with staged(out) as folder, progress(len(corpus), "caption") as advance:
