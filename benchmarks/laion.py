@@ -39,20 +39,21 @@ COMMON = np.array([0.02 if word in NAMED else 1.0 for word in WORDS])
 WORDS_A_CAPTION = 11
 
 SELECT = """
-import json, os, resource, sys, time
+import json, os, re, sys, time
 from pathlib import Path
 from bcos_diffusion.laion.objects import PAPER, parse_objects
 from bcos_diffusion.laion.scan import Plan
 from bcos_diffusion.laion.select import select
+def peak_mb():  # what getrusage says is of the process that started this one, too
+    return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
 if __name__ == "__main__":
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_mb()
     began, cpu = time.monotonic(), sum(os.times()[:4])
     summary = select([sys.argv[1]], Path(sys.argv[2]), Plan(parse_objects(PAPER)), int(sys.argv[3]))
     seconds, cpu = time.monotonic() - began, sum(os.times()[:4]) - cpu
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(json.dumps({"rows": summary["rows"], "pairs": summary["pairs"], "seconds": seconds, "cpu_seconds": cpu,
                       "matched": {name: about["matched"] for name, about in summary["objects"].items()},
-                      "start_mb": before / 1024, "peak_mb": peak / 1024}))
+                      "start_mb": before, "peak_mb": peak_mb()}))
 """
 
 
@@ -100,7 +101,7 @@ def measure_select(files: int, rows: int) -> list[dict[str, Any]]:
 
 
 def write_shards(folder: Path, shards: int, samples: int, encoding: str) -> None:
-    """Shards of images of 256 x 341 pixels: smooth shapes and a little noise, which code to as much as photographs."""
+    """Shards of images of 256 x 341 pixels: smooth shapes and a little noise."""
     folder.mkdir(parents=True)
     draw = np.random.default_rng(0)
     for shard in range(shards):
