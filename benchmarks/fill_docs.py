@@ -205,7 +205,7 @@ def laion(result: dict[str, Any]) -> str:
     )
     heads = ["processes of `select`", "rows a second", "rows a second of CPU", "peak memory, MB"]
     rows = [[str(row["workers"]), f"{row['rows_per_second']:,.0f}", f"{row['rows'] / row['cpu_seconds']:,.0f}",
-             f"{row['peak_mb']:.0f} ({row['start_mb']:.0f} before the first row)" if "peak_mb" in row else "not measured"]
+             f"{row['peak_mb']:.0f} ({row['start_mb']:.0f} before the first row)" if "peak_mb" in row else ""]
             for row in select]  # fmt: skip
     columns = ["images stored as", "kB a sample", "threads", "indexed a second", "of CPU", "read a second", "of CPU"]
     rates = ("indexed_per_second", "indexed_per_cpu_second", "samples_per_second", "samples_per_cpu_second")
