@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from bcos_diffusion.cli_draw import demo, explain, generate
-from bcos_diffusion.progress import progress
+from bcos_diffusion.commands.draw import demo, explain, generate
+from bcos_diffusion.commands.progress import progress
 from bcos_diffusion.staging import staged
 
 if TYPE_CHECKING:

@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 from bcos_diffusion.encoding import decode
+from bcos_diffusion.explanation.phrases import Group, groups, require_phrases
+from bcos_diffusion.explanation.regions import Box, RegionReport, report
+from bcos_diffusion.explanation.relevance import Part, mean_free, relevance
+from bcos_diffusion.explanation.trace import Source, Trace, Watcher
 from bcos_diffusion.job import Job
-from bcos_diffusion.phrases import Group, groups, require_phrases
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
-from bcos_diffusion.regions import Box, RegionReport, report
-from bcos_diffusion.relevance import Part, mean_free, relevance
 from bcos_diffusion.start import Start
 from bcos_diffusion.text import TextBatch
-from bcos_diffusion.trace import Source, Trace, Watcher
 
 __all__ = ["Explanation", "Part", "explain", "explain_job", "mean_free", "relevance"]
 

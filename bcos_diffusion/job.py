@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bcos_diffusion.denoiser import Conditioning
+from bcos_diffusion.explanation.trace import Source, signal_tokens
+from bcos_diffusion.networks.denoiser import Conditioning
 from bcos_diffusion.start import Start
 from bcos_diffusion.text import TextBatch
-from bcos_diffusion.trace import Source, signal_tokens
 
 
 @dataclass(frozen=True)

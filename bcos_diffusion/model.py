@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bcos_diffusion.denoiser import Conditioning, Denoiser
-from bcos_diffusion.frozen_text import FrozenText
-from bcos_diffusion.paper_unet import PaperUNet, PaperUNetConfig
+from bcos_diffusion.networks.denoiser import Conditioning, Denoiser
+from bcos_diffusion.networks.paper_unet import PaperUNet, PaperUNetConfig
+from bcos_diffusion.networks.unet import UNet, UNetConfig
 from bcos_diffusion.text import TextBatch, Tokenizer
-from bcos_diffusion.text_encoder import TextEncoder
-from bcos_diffusion.unet import UNet, UNetConfig
+from bcos_diffusion.text.encoder import TextEncoder
+from bcos_diffusion.text.frozen import FrozenText
 
 
 class TextToImage(nn.Module):

@@ -19,10 +19,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bcos_diffusion.denoiser import Conditioning
 from bcos_diffusion.diffusion import add_noise, noise_schedule
 from bcos_diffusion.encoding import encode
 from bcos_diffusion.model import TextToImage
+from bcos_diffusion.networks.denoiser import Conditioning
 from bcos_diffusion.text import TextBatch
 from bcos_kernels.mode import stacked
 

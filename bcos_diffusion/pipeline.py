@@ -16,15 +16,15 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from torch import Tensor
 
-from bcos_diffusion.denoiser import Conditioning
 from bcos_diffusion.diffusion import T, noise_schedule, sample
 from bcos_diffusion.encoding import decode
+from bcos_diffusion.explanation.trace import Trace, Watcher, predict_x_0, trace, trace_batch
 from bcos_diffusion.job import Job, join
 from bcos_diffusion.model import TextToImage
+from bcos_diffusion.networks.denoiser import Conditioning
 from bcos_diffusion.shipped import SHIPPED
 from bcos_diffusion.start import Start, first_state
 from bcos_diffusion.text import TextBatch
-from bcos_diffusion.trace import Trace, Watcher, predict_x_0, trace, trace_batch
 from bcos_kernels.files import read_json, read_tensors, write_json, write_tensors
 
 FORMAT = "bcos_diffusion/1"

@@ -10,11 +10,11 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
-from bcos_diffusion.clip_weights import VIT_H_14
-from bcos_diffusion.frozen_text import FrozenText
 from bcos_diffusion.model import TextToImage
-from bcos_diffusion.paper_unet import PaperUNetConfig
+from bcos_diffusion.networks.paper_unet import PaperUNetConfig
 from bcos_diffusion.pipeline import Defaults
+from bcos_diffusion.text.clip_weights import VIT_H_14
+from bcos_diffusion.text.frozen import FrozenText
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,12 @@ from statistics import median
 import torch
 from machine import describe, print_table
 
+from bcos_diffusion.networks.unet import UNetConfig
 from bcos_diffusion.objective import Objective, Portion
 from bcos_diffusion.training.batches import prepare, rounds
 from bcos_diffusion.training.config import TrainConfig
 from bcos_diffusion.training.source import SceneSource
 from bcos_diffusion.training.trainer import build_model
-from bcos_diffusion.unet import UNetConfig
 from bcos_kernels.files import write_json
 
 SMALL = UNetConfig(widths=(32, 64), self_attention=(False, True), cross_attention=(True, True))

@@ -16,10 +16,10 @@ from typing import Any
 from machine import describe, print_table
 
 from bcos_diffusion.explain import explain
+from bcos_diffusion.networks.unet import UNetConfig
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
 from bcos_diffusion.scenes import prompts
 from bcos_diffusion.train import TrainConfig, train
-from bcos_diffusion.unet import UNetConfig
 from bcos_kernels.files import write_json
 
 SMALL = UNetConfig(widths=(48, 80, 112))

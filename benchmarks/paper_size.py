@@ -22,17 +22,17 @@ from typing import Any
 import torch
 from machine import describe, print_table
 
-from bcos_diffusion.backward import pull_back
-from bcos_diffusion.clip_text import ClipText, ClipTextConfig
-from bcos_diffusion.clip_tokenizer import ClipTokenizer
 from bcos_diffusion.diffusion import T
-from bcos_diffusion.frozen_text import FrozenText
-from bcos_diffusion.layers import KINDS
+from bcos_diffusion.explanation.backward import pull_back
 from bcos_diffusion.model import TextToImage
+from bcos_diffusion.networks.layers import KINDS
+from bcos_diffusion.networks.paper_unet import PaperUNet
 from bcos_diffusion.objective import Objective, Portion, draw_timesteps
-from bcos_diffusion.paper_unet import PaperUNet
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
 from bcos_diffusion.presets import SIZES, preset
+from bcos_diffusion.text.clip import ClipText, ClipTextConfig
+from bcos_diffusion.text.clip_tokenizer import ClipTokenizer
+from bcos_diffusion.text.frozen import FrozenText
 from bcos_diffusion.training.draws import draw
 from bcos_kernels.files import write_json
 

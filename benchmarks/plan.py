@@ -27,15 +27,15 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from bcos_diffusion.denoiser import Conditioning, Denoiser
+from bcos_diffusion.networks.denoiser import Conditioning, Denoiser
+from bcos_diffusion.networks.paper_unet import PaperUNet, PaperUNetConfig
+from bcos_diffusion.networks.unet import UNet, UNetConfig
 from bcos_diffusion.objective import Objective
-from bcos_diffusion.paper_unet import PaperUNet, PaperUNetConfig
 from bcos_diffusion.training.batches import prepare, rounds
 from bcos_diffusion.training.config import TrainConfig
 from bcos_diffusion.training.recomputation import recompute
 from bcos_diffusion.training.source import SceneSource
 from bcos_diffusion.training.trainer import build_model
-from bcos_diffusion.unet import UNet, UNetConfig
 from bcos_kernels.files import write_json
 
 RESULTS = Path(__file__).parent / "results"

@@ -26,12 +26,12 @@ import torch
 from machine import describe
 from torch import Tensor
 
-from bcos_diffusion.backward import pull_back
-from bcos_diffusion.denoiser import Conditioning
 from bcos_diffusion.diffusion import sample
+from bcos_diffusion.explanation.backward import pull_back
+from bcos_diffusion.explanation.trace import predict_x_0
 from bcos_diffusion.job import Job
+from bcos_diffusion.networks.denoiser import Conditioning
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
-from bcos_diffusion.trace import predict_x_0
 from bcos_kernels.files import read_json, write_json
 from bcos_kernels.mode import explanation_mode
 

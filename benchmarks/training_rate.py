@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 from machine import describe, print_table
 
+from bcos_diffusion.networks.unet import UNetConfig
 from bcos_diffusion.train import TrainConfig, train
-from bcos_diffusion.unet import UNetConfig
 from bcos_kernels.files import write_json
 
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bcos_diffusion.denoiser import Conditioning
 from bcos_diffusion.evaluation.faithfulness import WordEffect, measure
 from bcos_diffusion.evaluation.words import group, without_each_word
 from bcos_diffusion.explain import Explanation, Part, explain
+from bcos_diffusion.networks.denoiser import Conditioning
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
 from bcos_diffusion.scenes import COLOURS
 from bcos_diffusion.text import TextBatch

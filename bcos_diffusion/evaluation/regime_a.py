@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bcos_diffusion.denoiser import Conditioning
 from bcos_diffusion.diffusion import T, add_noise, paired_noise
 from bcos_diffusion.encoding import encode
 from bcos_diffusion.evaluation.words import is_content, without_each_word, word_positions
 from bcos_diffusion.explain import mean_free
+from bcos_diffusion.networks.denoiser import Conditioning
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
 from bcos_diffusion.scenes import COLOURS, Scene
 from bcos_diffusion.scenes.lexicon import plural

@@ -7,10 +7,10 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from bcos_diffusion.function_words import ARTICLES, FUNCTION_WORDS, PREPOSITIONS
 from bcos_diffusion.scenes import COLOURS, NOUNS
 from bcos_diffusion.scenes.lexicon import plural
 from bcos_diffusion.text import TextBatch
+from bcos_diffusion.text.function_words import ARTICLES, FUNCTION_WORDS, PREPOSITIONS
 
 GROUPS = ("object", "colour", "relation", "function", "other")
 OBJECTS = frozenset(NOUNS) | {plural(noun) for noun in NOUNS}

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import tyro
 
+from bcos_diffusion.commands.options import Sampling
 from bcos_diffusion.paper.models import ManySampling
 from bcos_diffusion.paper.reconstruction import PROMPT
-from bcos_diffusion.sampling import Sampling
 
 DESCRIPTION = "Figures and tables of the paper, for any model; without arguments, for the one in the package."
 Sampled = Annotated[Sampling, tyro.conf.arg(name="")]

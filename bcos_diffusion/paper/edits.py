@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bcos_diffusion.commands.options import Sampling
 from bcos_diffusion.paper.record import described, new_figure, progress, save_figure, show, write_result
-from bcos_diffusion.sampling import Sampling
 from bcos_diffusion.staging import staged
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ def _draw(
 
 def _show_words(axes: Any, explanation: Explanation, changed: tuple[int, ...], text: str) -> None:
     """The maps of the changed words, added up; each figure on the scale of its own words."""
-    from bcos_diffusion.figure import overlay, word_heat
+    from bcos_diffusion.explanation.figure import overlay, word_heat
 
     words = _words(explanation)
     heat = word_heat(explanation)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bcos_diffusion.commands.options import Sampling
 from bcos_diffusion.paper.record import described, new_figure, progress, save_figure, show, write_result
-from bcos_diffusion.sampling import Sampling
 from bcos_diffusion.staging import staged
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def groups(tokens: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
 
 
 def _draw(explanation: Explanation, pictures: dict[str, Any], result: dict[str, Any], path: Path) -> None:
-    from bcos_diffusion.figure import percent
+    from bcos_diffusion.explanation.figure import percent
 
     tokens = _bars_of(result)
     figure = new_figure(9.2, 5.2)

@@ -14,8 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bcos_diffusion.commands.options import Sampling
 from bcos_diffusion.paper.record import described, progress, write_result
-from bcos_diffusion.sampling import Sampling
 from bcos_diffusion.staging import staged
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ LOWEST, HIGHEST = 4, 2
 
 def draw(judged: list[Judged], result: dict[str, Any], path: Path) -> None:
     """Pictures and maps of chosen missing objects, where each stands among the drawn ones, and a histogram."""
-    from bcos_diffusion.figure import overlay
+    from bcos_diffusion.explanation.figure import overlay
 
     chosen = choose(judged)
     columns = max(len(chosen), 2)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from bcos_diffusion.sampling import Sampling
+from bcos_diffusion.commands.options import Sampling
 from bcos_diffusion.shipped import SHIPPED
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from bcos_diffusion.commands.options import Sampling
     from bcos_diffusion.paper.features import Extractor
     from bcos_diffusion.pipeline import BcosDiffusionPipeline
-    from bcos_diffusion.sampling import Sampling
 
 REAL = "real scenes"
 SHOWN = 10

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bcos_diffusion.commands.options import Sampling
 from bcos_diffusion.paper.record import described, new_figure, progress, save_figure, show, write_result
-from bcos_diffusion.sampling import Sampling
 from bcos_diffusion.staging import staged
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def _draw(explanation: Explanation, shown: dict[str, float], path: Path) -> None
 
 
 def _attribution(axes: Any, explanation: Explanation) -> None:
-    from bcos_diffusion.figure import label
+    from bcos_diffusion.explanation.figure import label
 
     tokens = explanation.tokens
     for offset, name, colour in ((-0.2, "signed", "#c44e52"), (0.2, "absolute", "#dd8452")):

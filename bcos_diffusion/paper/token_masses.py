@@ -18,10 +18,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bcos_diffusion.denoiser import Conditioning
 from bcos_diffusion.diffusion import T, add_noise, paired_noise, predicted_x_0
 from bcos_diffusion.encoding import encode
 from bcos_diffusion.explain import explain
+from bcos_diffusion.networks.denoiser import Conditioning
 from bcos_diffusion.paper.corpus import Corpus
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
 from bcos_kernels.explanation import contributions

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from bcos_diffusion.evaluation.statistics import bootstrap, mean, spearman
 from bcos_diffusion.evaluation.words import group
-from bcos_diffusion.function_words import NUMERALS
 from bcos_diffusion.paper.token_masses import Shard
 from bcos_diffusion.text import END, PADDING, START
+from bcos_diffusion.text.function_words import NUMERALS
 
 SPECIAL = frozenset({"", START, END, PADDING})
 """Words of tokens that are no part of the prompt, but of the layout that a text encoder reads it in."""

@@ -7,8 +7,8 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bcos_diffusion.commands.options import Sampling
 from bcos_diffusion.paper.record import described, new_figure, progress, save_figure, write_result
-from bcos_diffusion.sampling import Sampling
 from bcos_diffusion.staging import staged
 
 if TYPE_CHECKING:

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 
 import torch
 
-from bcos_diffusion.clip_tokenizer import ClipTokenizer
 from bcos_diffusion.diffusion import T
 from bcos_diffusion.objective import Portion, draw_timesteps, drop_words
 from bcos_diffusion.text import Tokenizer
+from bcos_diffusion.text.clip_tokenizer import ClipTokenizer
 from bcos_diffusion.training.config import TrainConfig
 from bcos_diffusion.training.draws import draw
 from bcos_diffusion.training.source import TrainingSource

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from bcos_diffusion.clip_weights import VIT_H_14
-from bcos_diffusion.unet import UNetConfig
+from bcos_diffusion.networks.unet import UNetConfig
+from bcos_diffusion.text.clip_weights import VIT_H_14
 
 SCENES = "scenes"
 _EFFECT_WEIGHT = 2.0

@@ -9,14 +9,14 @@ import torch
 from references.tiny import slow_contributions, tiny_pipeline
 from safetensors.torch import load_file
 
-from bcos_diffusion.backward import Pulled, attentions_to_tokens, pull_back
-from bcos_diffusion.breakdown import Breakdown, explain_in_detail
-from bcos_diffusion.breakdown_figure import save_breakdown
-from bcos_diffusion.denoiser import Conditioning
 from bcos_diffusion.explain import Explanation
+from bcos_diffusion.explanation.backward import Pulled, attentions_to_tokens, pull_back
+from bcos_diffusion.explanation.breakdown import Breakdown, explain_in_detail
+from bcos_diffusion.explanation.breakdown_figure import save_breakdown
+from bcos_diffusion.explanation.trace import predict_x_0
 from bcos_diffusion.job import Job
+from bcos_diffusion.networks.denoiser import Conditioning
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
-from bcos_diffusion.trace import predict_x_0
 from bcos_kernels.mode import explanation_mode
 
 PROMPT = "a cat left of broccolis on a blue background"

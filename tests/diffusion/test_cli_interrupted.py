@@ -51,7 +51,7 @@ def test_a_real_limit_on_file_size_leaves_nothing(model: Path) -> None:
     """The system itself refuses the write, in the middle of a file."""
     program = (
         "import resource, sys; from bcos_diffusion.cli import main\n"
-        "import bcos_diffusion.figure, bcos_diffusion.explain  # imports may write caches\n"
+        "import bcos_diffusion.explanation.figure, bcos_diffusion.explain  # imports may write caches\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000)); sys.exit(main())"
     )
     done = run(program, "explain", PROMPT, "--model", model, "--out", "out")

@@ -11,10 +11,10 @@ import torch
 from references.clip import SHAPE, penultimate, save_clip, tiny_clip
 from safetensors.torch import load_file, save_file
 
-from bcos_diffusion.clip_text import ClipText, ClipTextConfig
-from bcos_diffusion.clip_tokenizer import ClipTokenizer
-from bcos_diffusion.clip_weights import VIT_H_14, fingerprint, load_clip_text
-from bcos_diffusion.frozen_text import FrozenText
+from bcos_diffusion.text.clip import ClipText, ClipTextConfig
+from bcos_diffusion.text.clip_tokenizer import ClipTokenizer
+from bcos_diffusion.text.clip_weights import VIT_H_14, fingerprint, load_clip_text
+from bcos_diffusion.text.frozen import FrozenText
 
 PROMPTS = ["a photo of two flamingos", "cat", "a very long caption about a goat, and 3 penguins & bananas"]
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from open_clip.tokenizer import SimpleTokenizer
 
-from bcos_diffusion.clip_tokenizer import ClipTokenizer
+from bcos_diffusion.text.clip_tokenizer import ClipTokenizer
 
 CLIP = SimpleTokenizer()
 VISIBLE, MASKED = ClipTokenizer(), ClipTokenizer(special="masked")

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from bcos_diffusion.denoiser import Conditioning
 from bcos_diffusion.diffusion import guide, sample
 from bcos_diffusion.evaluation import statistics
 from bcos_diffusion.evaluation.__main__ import main
@@ -25,12 +24,13 @@ from bcos_diffusion.evaluation.regime_a import (
 from bcos_diffusion.evaluation.statistics import spearman
 from bcos_diffusion.evaluation.summaries import localisation, mass_by_group, objects
 from bcos_diffusion.evaluation.words import group, without_each_word
+from bcos_diffusion.explanation.trace import signal_tokens, trace
 from bcos_diffusion.model import TextToImage
+from bcos_diffusion.networks.denoiser import Conditioning
+from bcos_diffusion.networks.unet import UNetConfig
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
 from bcos_diffusion.scenes import COLOURS, Scenes, vocabulary
 from bcos_diffusion.text import TextBatch, Tokenizer
-from bcos_diffusion.trace import signal_tokens, trace
-from bcos_diffusion.unet import UNetConfig
 
 PROMPT = "a cat left of three broccolis on blue"
 

@@ -8,9 +8,9 @@ import torch
 
 from bcos_diffusion.explain import Explanation, explain, mean_free, relevance
 from bcos_diffusion.model import TextToImage
+from bcos_diffusion.networks.unet import UNetConfig
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
 from bcos_diffusion.text import Tokenizer
-from bcos_diffusion.unet import UNetConfig
 
 WORDS = ["a", "cat", "dog", "on", "blue", "left", "of", "broccolis"]
 PROMPT = "a cat left of broccolis on blue"

@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from bcos_diffusion.denoiser import Conditioning
 from bcos_diffusion.diffusion import noise_schedule
 from bcos_diffusion.model import TextToImage
+from bcos_diffusion.networks.denoiser import Conditioning
+from bcos_diffusion.networks.unet import UNetConfig
 from bcos_diffusion.objective import Objective, Portion, denoising_loss, draw_timesteps, drop_words, effect_loss
 from bcos_diffusion.text import TextBatch, Tokenizer
 from bcos_diffusion.training.draws import draw
-from bcos_diffusion.unet import UNetConfig
 from bcos_kernels.mode import explanation_mode
 
 WORDS = ["a", "cat", "dog", "on", "blue", "broccolis"]

@@ -9,11 +9,11 @@ import torch
 from references.clip import save_clip
 from torch import Tensor, nn
 
-from bcos_diffusion.clip_tokenizer import ClipTokenizer
 from bcos_diffusion.diffusion import noise_schedule
 from bcos_diffusion.model import TextToImage
 from bcos_diffusion.objective import drop_words, training_loss
 from bcos_diffusion.presets import build
+from bcos_diffusion.text.clip_tokenizer import ClipTokenizer
 
 
 class Oracle(nn.Module):

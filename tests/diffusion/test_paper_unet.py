@@ -8,11 +8,11 @@ import torch
 from references.paper_models import TINY, copy_from, layer_counts, shaken, stable_diffusion
 from torch import Tensor, nn
 
-from bcos_diffusion.denoiser import Conditioning
 from bcos_diffusion.diffusion import noise_schedule, paired_noise
-from bcos_diffusion.paper_unet import PaperUNet, PaperUNetConfig
-from bcos_diffusion.trace import signal_tokens, trace
-from bcos_diffusion.unet import TimeConditioning
+from bcos_diffusion.explanation.trace import signal_tokens, trace
+from bcos_diffusion.networks.denoiser import Conditioning
+from bcos_diffusion.networks.paper_unet import PaperUNet, PaperUNetConfig
+from bcos_diffusion.networks.unet import TimeConditioning
 from bcos_kernels.mode import explanation_mode, stacked
 from bcos_kernels.modules import norms
 from bcos_kernels.modules.conv import BcosConv2d, NormedConv2d

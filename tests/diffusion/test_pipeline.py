@@ -9,9 +9,9 @@ import torch
 from bcos_diffusion.encoding import decode
 from bcos_diffusion.explain import explain
 from bcos_diffusion.model import TextToImage
+from bcos_diffusion.networks.unet import UNetConfig
 from bcos_diffusion.pipeline import BcosDiffusionPipeline, Defaults
 from bcos_diffusion.text import Tokenizer
-from bcos_diffusion.unet import UNetConfig
 
 WORDS = ["a", "cat", "dog", "on", "blue", "left", "of"]
 PROMPT = "a cat left of a dog on blue"

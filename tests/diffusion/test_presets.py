@@ -12,8 +12,8 @@ from references.paper_models import shaken
 from bcos_diffusion import presets
 from bcos_diffusion.explain import explain
 from bcos_diffusion.model import TextToImage
+from bcos_diffusion.networks.paper_unet import PaperUNet
 from bcos_diffusion.objective import Objective, Portion, draw_timesteps
-from bcos_diffusion.paper_unet import PaperUNet
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
 from bcos_diffusion.presets import NAMES, SIZES, build, preset
 from bcos_diffusion.text import Tokenizer

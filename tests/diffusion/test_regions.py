@@ -4,10 +4,10 @@ import pytest
 import torch
 from references.tiny import tiny_pipeline
 
-from bcos_diffusion.backward import pull_back
 from bcos_diffusion.explain import Explanation, explain
-from bcos_diffusion.phrases import groups
-from bcos_diffusion.unet import _spread
+from bcos_diffusion.explanation.backward import pull_back
+from bcos_diffusion.explanation.phrases import groups
+from bcos_diffusion.networks.unet import _spread
 
 PROMPT = "a cat left of broccolis on a blue background"
 

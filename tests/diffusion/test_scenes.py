@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from references.scenes import rendered
 
-from bcos_diffusion.function_words import ARTICLES, FUNCTION_WORDS, PREPOSITIONS
 from bcos_diffusion.scenes import COLOURS, NOUNS, Scene, Scenes, held_out_pairs, prompts, vocabulary
 from bcos_diffusion.scenes.lexicon import NUMERALS, plural
 from bcos_diffusion.scenes.sheet import highlight, write_sheets
+from bcos_diffusion.text.function_words import ARTICLES, FUNCTION_WORDS, PREPOSITIONS
 
 SIZE = 32
 NOUN_OF = {form: noun for noun in NOUNS for form in (noun, plural(noun))}

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from bcos_diffusion.denoiser import Conditioning
 from bcos_diffusion.explain import explain
+from bcos_diffusion.networks.denoiser import Conditioning
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
 from bcos_diffusion.shipped import SHIPPED
 from bcos_kernels import explanation_mode, stacked

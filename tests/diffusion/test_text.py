@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from open_clip.tokenizer import SimpleTokenizer
 
 from bcos_diffusion.model import TextToImage
+from bcos_diffusion.networks.unet import UNetConfig
 from bcos_diffusion.scenes import vocabulary
 from bcos_diffusion.text import TextBatch, Tokenizer
-from bcos_diffusion.unet import UNetConfig
 
 CLIP = SimpleTokenizer()
 SCENES = Tokenizer(vocabulary())

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from bcos_diffusion.denoiser import Conditioning
 from bcos_diffusion.diffusion import noise_schedule, paired_noise
+from bcos_diffusion.explanation.trace import Source, signal_tokens, trace
 from bcos_diffusion.model import TextToImage
+from bcos_diffusion.networks.denoiser import Conditioning
+from bcos_diffusion.networks.unet import UNetConfig
 from bcos_diffusion.text import Tokenizer
-from bcos_diffusion.trace import Source, signal_tokens, trace
-from bcos_diffusion.unet import UNetConfig
 from bcos_kernels.mode import explanation_mode
 
 WORDS = ["a", "cat", "dog", "on", "blue", "left", "of"]

@@ -13,6 +13,7 @@ from references.tiny_run import TINY, log_lines, saved
 from references.tiny_run import tiny_config as config
 
 from bcos_diffusion.model import TextToImage
+from bcos_diffusion.networks.unet import UNetConfig
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
 from bcos_diffusion.text import Tokenizer
 from bcos_diffusion.train import TrainConfig, train
@@ -22,7 +23,6 @@ from bcos_diffusion.training.config import learning_rate
 from bcos_diffusion.training.ema import start_ema, update_ema
 from bcos_diffusion.training.paces import parameter_groups
 from bcos_diffusion.training.source import SceneSource
-from bcos_diffusion.unet import UNetConfig
 from bcos_kernels.files import read_json
 
 MEASURED = {"images_per_second", "images_per_second_per_process", "step_seconds", "peak_memory_gb"}

@@ -14,11 +14,11 @@ from references.paper_models import shaken
 from references.tiny_run import TINY, tiny_config
 from torch import Tensor, nn
 
-from bcos_diffusion.frozen_text import FrozenText
 from bcos_diffusion.model import TextToImage
 from bcos_diffusion.objective import Objective, Portion
 from bcos_diffusion.scenes import vocabulary
 from bcos_diffusion.text import Tokenizer
+from bcos_diffusion.text.frozen import FrozenText
 from bcos_diffusion.training.batches import prepare, rounds
 from bcos_diffusion.training.recomputation import recompute
 from bcos_diffusion.training.source import SceneSource

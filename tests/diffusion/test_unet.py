@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from bcos_diffusion.denoiser import Conditioning
-from bcos_diffusion.unet import UNet, UNetConfig
+from bcos_diffusion.networks.denoiser import Conditioning
+from bcos_diffusion.networks.unet import UNet, UNetConfig
 
 TINY = UNetConfig(size=16, widths=(8, 16), heads=2, text_dim=8, time_dim=8, self_attention=(False, True),
                   cross_attention=(True, True))  # fmt: skip

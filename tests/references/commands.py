@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bcos_diffusion import cli
-from bcos_diffusion.unet import UNetConfig
+from bcos_diffusion.networks.unet import UNetConfig
 
 SHAPE = UNetConfig(24, 4, (8, 16), 1, (False, True), (True, True), heads=2, text_dim=8, time_dim=8)
 PROMPT = "two broccolis left of a cat , blue"

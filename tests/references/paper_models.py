@@ -7,7 +7,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
-from bcos_diffusion.paper_unet import PaperUNet, PaperUNetConfig
+from bcos_diffusion.networks.paper_unet import PaperUNet, PaperUNetConfig
 
 TINY = PaperUNetConfig(
     size=16, channels=(8, 16, 16), attention=(True, True, False), head_dim=4, groups=4, text_dim=16

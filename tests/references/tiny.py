@@ -3,14 +3,14 @@
 import torch
 from torch import Tensor
 
-from bcos_diffusion.denoiser import Conditioning
 from bcos_diffusion.diffusion import sample
+from bcos_diffusion.explanation.trace import predict_x_0
 from bcos_diffusion.job import Job
 from bcos_diffusion.model import TextToImage
+from bcos_diffusion.networks.denoiser import Conditioning
+from bcos_diffusion.networks.unet import UNetConfig
 from bcos_diffusion.pipeline import BcosDiffusionPipeline, Defaults
 from bcos_diffusion.text import Tokenizer
-from bcos_diffusion.trace import predict_x_0
-from bcos_diffusion.unet import UNetConfig
 from bcos_kernels.mode import explanation_mode
 
 WORDS = ["a", "cat", "dog", "on", "blue", "background", "left", "of", "broccolis"]

@@ -22,11 +22,11 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
+from bcos_diffusion.networks.unet import UNetConfig
 from bcos_diffusion.train import TrainConfig, train
 from bcos_diffusion.training import checkpoint, trainer
 from bcos_diffusion.training.checkpoint import find_checkpoint
 from bcos_diffusion.training.distributed import rank
-from bcos_diffusion.unet import UNetConfig
 from bcos_kernels.files import read_json, read_tensors, write_tensors
 
 TINY = UNetConfig(

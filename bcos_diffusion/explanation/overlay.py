@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from bcos_diffusion.relevance import Part
+from bcos_diffusion.explanation.relevance import Part
 
 OVERLAY_SCALE = 8
 BACKDROP = 0.45

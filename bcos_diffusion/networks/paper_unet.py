@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bcos_diffusion.denoiser import PREDICTIONS, Conditioning, Denoiser
-from bcos_diffusion.layers import Apart, Layers
-from bcos_diffusion.paper_blocks import ResidualBlock, SpatialTransformer
-from bcos_diffusion.unet import TIME_CONDITIONINGS, timestep_embedding
+from bcos_diffusion.networks.denoiser import PREDICTIONS, Conditioning, Denoiser
+from bcos_diffusion.networks.layers import Apart, Layers
+from bcos_diffusion.networks.paper_blocks import ResidualBlock, SpatialTransformer
+from bcos_diffusion.networks.unet import TIME_CONDITIONINGS, timestep_embedding
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bcos_diffusion.explanation.trace import Source
 from bcos_diffusion.text import TextBatch
-from bcos_diffusion.trace import Source
 
 
 @dataclass(frozen=True)

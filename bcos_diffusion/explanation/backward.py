@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from bcos_diffusion.denoiser import Conditioning, Denoiser
 from bcos_diffusion.diffusion import ddim_step, ddim_timesteps
-from bcos_diffusion.trace import predict_x_0
+from bcos_diffusion.explanation.trace import predict_x_0
+from bcos_diffusion.networks.denoiser import Conditioning, Denoiser
 from bcos_kernels.mode import explanation_mode
 from bcos_kernels.modules.attention import MultiHeadAttention
 from bcos_kernels.relevance import RelevanceRecord, record_relevance
@@ -49,8 +49,8 @@ def pull_back(
 ) -> Pulled:
     """Sample N images and pull a cotangent back to every token and to ``first`` ``[N, 6, H, W]``.
 
-    text: ``N * rows`` prompts as for :func:`bcos_diffusion.trace.trace_batch`; cotangent: of the shape of ``first``,
-    all ones by default, whose relevance is mass (Eq. 8); a mask asks for a region. by_head: record every attention.
+    text: ``N * rows`` prompts as for :func:`~bcos_diffusion.explanation.trace.trace_batch`; cotangent: of the
+    shape of ``first``, all ones by default, whose relevance is mass (Eq. 8); a mask asks for a region. by_head: record every attention.
     """
     unet.check_explainable()
     timesteps = ddim_timesteps(steps, len(alpha_bar))

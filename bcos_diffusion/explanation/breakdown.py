@@ -13,14 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bcos_diffusion.backward import attentions_to_tokens, pull_back
-from bcos_diffusion.denoiser import Conditioning
 from bcos_diffusion.diffusion import ddim_timesteps
 from bcos_diffusion.explain import Explanation, explain_job
+from bcos_diffusion.explanation.backward import attentions_to_tokens, pull_back
+from bcos_diffusion.explanation.phrases import Group, groups
+from bcos_diffusion.explanation.trace import Source, Watcher, push
 from bcos_diffusion.job import Job
-from bcos_diffusion.phrases import Group, groups
+from bcos_diffusion.networks.denoiser import Conditioning
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
-from bcos_diffusion.trace import Source, Watcher, push
 from bcos_kernels.mode import primal, slices
 
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bcos_diffusion.denoiser import Conditioning, Denoiser
 from bcos_diffusion.diffusion import ddim_step, ddim_timesteps, guide, predicted_x_0
+from bcos_diffusion.networks.denoiser import Conditioning, Denoiser
 from bcos_kernels.mode import stacked
 
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bcos_diffusion.denoiser import Conditioning, Denoiser
+from bcos_diffusion.networks.denoiser import Conditioning, Denoiser
 from bcos_kernels.mode import primal, slices, weigh
 from bcos_kernels.modules.attention import MultiHeadAttention
 from bcos_kernels.modules.conv import BcosConv2d

@@ -108,7 +108,7 @@ class Detail:
     def check_box(self, height: int, width: int) -> None:
         """Raise ValueError for a box that is not in pictures of this size."""
         if self.box is not None:
-            from bcos_diffusion.regions import region_mask
+            from bcos_diffusion.explanation.regions import region_mask
 
             region_mask(self.box, height, width)
 

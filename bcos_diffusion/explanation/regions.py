@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bcos_diffusion.relevance import Part, mean_free
+from bcos_diffusion.explanation.relevance import Part, mean_free
 
 Box = tuple[int, int, int, int]
 """Left, top, right and bottom in pixels, the last two not included."""

@@ -10,13 +10,13 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from bcos_diffusion.breakdown import Breakdown
-from bcos_diffusion.breakdown_figure import save_breakdown
 from bcos_diffusion.encoding import to_pil
 from bcos_diffusion.explain import Explanation
-from bcos_diffusion.overlay import label, overlay
-from bcos_diffusion.regions import Box
-from bcos_diffusion.relevance import mean_free
+from bcos_diffusion.explanation.breakdown import Breakdown
+from bcos_diffusion.explanation.breakdown_figure import save_breakdown
+from bcos_diffusion.explanation.overlay import label, overlay
+from bcos_diffusion.explanation.regions import Box
+from bcos_diffusion.explanation.relevance import mean_free
 from bcos_kernels.files import write_atomically, write_json, write_tensors
 
 MOST_COLUMNS = 8

@@ -18,7 +18,7 @@ from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidat
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from bcos_diffusion.clip_text import ClipText, ClipTextConfig
+from bcos_diffusion.text.clip import ClipText, ClipTextConfig
 from bcos_kernels.files import read_json
 
 VIT_H_14 = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from bcos_diffusion.denoiser import Conditioning
-from bcos_diffusion.layers import Apart, Layers
-from bcos_diffusion.unet import TimeConditioning
+from bcos_diffusion.networks.denoiser import Conditioning
+from bcos_diffusion.networks.layers import Apart, Layers
+from bcos_diffusion.networks.unet import TimeConditioning
 from bcos_kernels.modules.attention import MultiHeadAttention
 from bcos_kernels.modules.gates import GEGLU
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from bcos_diffusion.progress import progress
-from bcos_diffusion.prompt_file import slug
-from bcos_diffusion.sampling import Detail, FromFile, Sampling, require_finite
+from bcos_diffusion.commands.options import Detail, FromFile, Sampling, require_finite
+from bcos_diffusion.commands.progress import progress
+from bcos_diffusion.commands.prompt_file import slug
 from bcos_diffusion.staging import staged
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def explain(
     if prompt is not None:
         _explain(prompt, sampling, detail, out)
         return
-    from bcos_diffusion.cli_many import explain_file
+    from bcos_diffusion.commands.many import explain_file
 
     explain_file(sampling, detail, many, out)
 
@@ -59,10 +59,10 @@ def demo(sampling: Sampled = Sampling(), out: Path = Path("bcos-demo")) -> None:
 def _explain(prompt: str, sampling: Sampling, detail: Detail, out: Path) -> None:
     began = time.monotonic()
     with staged(out) as folder:
-        from bcos_diffusion.breakdown import explain_in_detail
         from bcos_diffusion.explain import explain_job
-        from bcos_diffusion.figure import save_explanation
-        from bcos_diffusion.phrases import require_phrases
+        from bcos_diffusion.explanation.breakdown import explain_in_detail
+        from bcos_diffusion.explanation.figure import save_explanation
+        from bcos_diffusion.explanation.phrases import require_phrases
 
         pipeline = sampling.load()
         job = pipeline.job([prompt], [sampling.negative_prompt], [sampling.seed], **sampling.options(pipeline))
@@ -91,7 +91,7 @@ def _explain(prompt: str, sampling: Sampling, detail: Detail, out: Path) -> None
 
 def summary(explanation: Explanation, detail: Detail = Detail()) -> str:
     """An explanation in a few lines of text: words by relevance, budget, completeness, and the region asked for."""
-    from bcos_diffusion.figure import named_budget, percent
+    from bcos_diffusion.explanation.figure import named_budget, percent
 
     width = max(len(part.text) for part in explanation.words) + 1
     lines = [f"“{explanation.prompt}”  (seed {explanation.seed}, {explanation.steps} steps, model {explanation.model})"]
@@ -126,7 +126,7 @@ def generate(
     if many.file is not None:
         if prompts or count != 1:
             raise ValueError("with --file, prompts and their seeds come from the file: give no prompt and no count")
-        from bcos_diffusion.cli_many import generate_file
+        from bcos_diffusion.commands.many import generate_file
 
         generate_file(sampling, many, out)
         return

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bcos_diffusion.breakdown import Breakdown
 from bcos_diffusion.explain import Explanation
-from bcos_diffusion.overlay import label, overlay
-from bcos_diffusion.relevance import mean_free
+from bcos_diffusion.explanation.breakdown import Breakdown
+from bcos_diffusion.explanation.overlay import label, overlay
+from bcos_diffusion.explanation.relevance import mean_free
 from bcos_kernels.files import write_atomically, write_json, write_tensors
 
 MOST_STEPS = 8

@@ -9,11 +9,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from bcos_diffusion.clip_text import ClipText
-from bcos_diffusion.clip_tokenizer import ClipTokenizer
-from bcos_diffusion.clip_weights import fingerprint, load_clip_text
-from bcos_diffusion.denoiser import Conditioning
+from bcos_diffusion.networks.denoiser import Conditioning
 from bcos_diffusion.text import TextBatch
+from bcos_diffusion.text.clip import ClipText
+from bcos_diffusion.text.clip_tokenizer import ClipTokenizer
+from bcos_diffusion.text.clip_weights import fingerprint, load_clip_text
 
 
 class FrozenText(nn.Module):
