@@ -49,8 +49,9 @@ def pull_back(
 ) -> Pulled:
     """Sample N images and pull a cotangent back to every token and to ``first`` ``[N, 6, H, W]``.
 
-    text: ``N * rows`` prompts as for :func:`~bcos_diffusion.explanation.trace.trace_batch`; cotangent: of the
-    shape of ``first``, all ones by default, whose relevance is mass (Eq. 8); a mask asks for a region. by_head: record every attention.
+    text: ``N * rows`` prompts, as for :func:`~bcos_diffusion.explanation.trace.trace_batch`; cotangent: of the shape
+    of ``first``, all ones by default, whose relevance is mass (Eq. 8); a mask asks for a region. by_head: record
+    every attention.
     """
     unet.check_explainable()
     timesteps = ddim_timesteps(steps, len(alpha_bar))
