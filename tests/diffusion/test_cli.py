@@ -10,7 +10,8 @@ from PIL import Image
 from references.commands import PROMPT, content, refused, run
 from safetensors.torch import load_file
 
-from bcos_diffusion import cli, sampling
+from bcos_diffusion import cli
+from bcos_diffusion.commands import options
 from bcos_diffusion.scenes import Scenes
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
@@ -82,13 +83,13 @@ def test_options_reach_the_sampler(model: Path) -> None:
 
 
 def test_demo_needs_no_argument(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sampling, "SHIPPED", model)
+    monkeypatch.setattr(options, "SHIPPED", model)
     assert cli.main(["demo"]) == 0
     assert {"figure.png", "explanation.json", "image.png"} <= content(Path("bcos-demo")).keys()
 
 
 def test_demo_without_weights_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(sampling, "SHIPPED", Path("nothing"))
+    monkeypatch.setattr(options, "SHIPPED", Path("nothing"))
     assert "no weights" in refused(capsys, "demo")
 
 
