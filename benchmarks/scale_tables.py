@@ -49,7 +49,7 @@ def efficiency(result: dict[str, Any]) -> Table:
 def measured(result: dict[str, Any]) -> Table:
     """What was measured, and where."""
     step, reduced, machine = result["step"], result["all_reduce"], result["machine"]
-    here = f"{machine['device']}, {machine['threads']} threads"
+    here = f"{machine['device']}, {machine['threads']} thread(s)"
     images, rate = step["batch"], reduced["megabytes"] * 2**20 / reduced["seconds"] / 1e9
     rows = [
         [f"scenes model, loss and gradients of {images} images, no effect term", here, f"{1e3 * step['kept']:.0f} ms"],
