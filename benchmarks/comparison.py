@@ -26,8 +26,8 @@ IMAGES = Path(__file__).parent.parent / "docs" / "images"
 MODELS = ("bcos-x0", "bcos-clip-x0", "bcos-clip-eps", "vanilla")
 EXPLAINED = MODELS[:3]
 TRAINING = {
-    "steps": 700, "batch-size": 32, "warmup": 100, "learning-rate": 1e-3, "cooldown": 0.3,
-    "save-every": 100, "sample-every": 500,
+    "steps": 500, "batch-size": 32, "warmup": 100, "learning-rate": 1e-3, "cooldown": 0.2,
+    "save-every": 100, "sample-every": 250,
 }  # fmt: skip
 COUNTS = {"reconstruction": 20, "tokens": 3000, "quality": 300}
 PROMPTS = ("a cat on a blue background", "a banana on a red background", "a penguin above a rose", "green")
