@@ -30,7 +30,7 @@ from bcos_diffusion.training.ema import start_ema, update_ema
 from bcos_diffusion.training.log import Pace, TrainingLog, peak_memory_gb
 from bcos_diffusion.training.paces import parameter_groups
 from bcos_diffusion.training.recomputation import recompute
-from bcos_diffusion.training.samples import write_samples
+from bcos_diffusion.training.samples import sample_prompts, write_samples
 from bcos_diffusion.training.source import TrainingSource, open_source
 
 MOST_SKIPPED = 100
@@ -204,4 +204,5 @@ class Run:
                 self.model, weights, sampling_defaults(self.config), self.config.paper.name or "unnamed"
             )
             pipeline.save_pretrained(self.config.out / "pipeline")
-            write_samples(pipeline, self.config.out / "samples" / f"{self.progress.step:07d}.png")
+            texts = sample_prompts(self.data, self.model.tokenizer)
+            write_samples(pipeline, texts, self.config.out / "samples" / f"{self.progress.step:07d}.png")

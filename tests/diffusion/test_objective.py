@@ -4,13 +4,14 @@ import dataclasses
 
 import pytest
 import torch
+from references.portions import portion
 from torch import Tensor
 
 from bcos_diffusion.diffusion import noise_schedule
 from bcos_diffusion.model import TextToImage
 from bcos_diffusion.networks.denoiser import Conditioning
 from bcos_diffusion.networks.unet import UNetConfig
-from bcos_diffusion.objective import Objective, Portion, denoising_loss, draw_timesteps, drop_words, effect_loss
+from bcos_diffusion.objective import Objective, denoising_loss, draw_timesteps, drop_words, effect_loss
 from bcos_diffusion.text import TextBatch, Tokenizer
 from bcos_diffusion.training.draws import draw
 from bcos_kernels.mode import explanation_mode
@@ -132,22 +133,12 @@ def test_denoising_loss_is_a_mean_of_squares() -> None:
         assert float(found) == pytest.approx(slow, rel=1e-5)
 
 
-def portion(model: TextToImage, captions: list[str]) -> Portion:
-    """Samples 0, 1, … of a run with these captions, each with an equal share, all of them read by the effect term."""
-    n, batch = len(captions), model.tokenizer.encode(captions)
-    draws = draw(4, range(n), batch.ids.shape[1], size=8)
-    images = torch.randint(256, (n, 3, 8, 8), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
-    share = torch.full((n,), 1 / n)
-    t = draw_timesteps(draws.t, 1000)
-    return Portion(images, batch, t, draws.noise, share, list(range(n)), draws.effect, share)
-
-
 CAPTIONS = ["cat on blue", "dog", "a cat"]
 
 
 def test_the_total_is_the_weighted_sum_and_both_terms_train() -> None:
     model = tiny_model()
-    plain, tied = (Objective(model, weight).double()(portion(model, CAPTIONS)) for weight in (0.0, 2.0))
+    plain, tied = (Objective(model, weight).double()(portion(model.tokenizer, CAPTIONS, 8)) for weight in (0.0, 2.0))
     assert set(plain) == {"total", "denoising"} and plain["total"] is plain["denoising"]
     assert torch.equal(plain["denoising"], tied["denoising"])
     assert tied["total"].item() == pytest.approx(tied["denoising"].item() + 2 * tied["effect"].item())
@@ -161,7 +152,7 @@ def test_a_model_is_asked_for_what_it_predicts(predicts: str) -> None:
     """Against the forward process written out, sample by sample."""
     model = tiny_model()
     model.unet.predicts = predicts
-    whole = portion(model, CAPTIONS)
+    whole = portion(model.tokenizer, CAPTIONS, 8)
     found = Objective(model).double()(whole)["denoising"].item()
     alpha_bar, gaps = noise_schedule().double(), []
     with torch.no_grad():

@@ -7,11 +7,12 @@ from typing import Any, cast
 import pytest
 import torch
 from references.clip import save_clip
+from references.portions import portion
 from torch import Tensor, nn
 
 from bcos_diffusion.diffusion import noise_schedule
 from bcos_diffusion.model import TextToImage
-from bcos_diffusion.objective import drop_words, training_loss
+from bcos_diffusion.objective import Objective, drop_words
 from bcos_diffusion.presets import build
 from bcos_diffusion.text.clip_tokenizer import ClipTokenizer
 
@@ -32,17 +33,18 @@ class Oracle(nn.Module):
 
 @pytest.mark.parametrize("predicts", ["x_0", "noise"])
 def test_the_target_is_what_the_model_predicts(predicts: str) -> None:
-    rgb = torch.rand(16, 3, 4, 4, generator=torch.Generator().manual_seed(0))
-    x_0, batch = torch.cat([rgb, 1 - rgb], 1), ClipTokenizer(12).encode(["cat"] * 16)
-    oracle = cast(TextToImage, Oracle(x_0, predicts))
-    loss = training_loss(oracle, x_0, batch, noise_schedule(), torch.Generator().manual_seed(3))["denoising"]
-    assert loss.item() < 1e-6
+    seen = portion(ClipTokenizer(12), ["cat"] * 16, 4)
+    rgb = seen.images.float() / 255
+    oracle = Oracle(torch.cat([rgb, 1 - rgb], 1), predicts)
+    assert Objective(cast(TextToImage, oracle))(seen)["denoising"].item() < 1e-6
 
 
 @pytest.mark.parametrize("special", ["visible", "masked"])
 def test_start_end_and_padding_go_with_their_caption_only(special: str) -> None:
     batch = ClipTokenizer(12, special).encode(["two flamingos and a cat"] * 2000)
-    dropped = drop_words(batch, 0.2, 0.3, torch.Generator().manual_seed(0)).mask
+    generator = torch.Generator().manual_seed(0)
+    draws = torch.rand(2000, generator=generator), torch.rand(batch.mask.shape, generator=generator)
+    dropped = drop_words(batch, 0.2, 0.3, *draws).mask
     stays = dropped[:, 0] if special == "visible" else dropped.any(1)
     layout = dropped[:, batch.special[0]]
     if special == "visible":
@@ -56,17 +58,15 @@ def test_start_end_and_padding_go_with_their_caption_only(special: str) -> None:
 
 def test_words_have_no_effect_term_where_layers_have_biases(tmp_path: Path) -> None:
     model = build("vanilla", "small", save_clip(tmp_path / "clip"))
-    x_0, batch = torch.rand(1, 6, 32, 32), model.tokenizer.encode(["a cat"])
-    with pytest.raises(ValueError, match="set effect_weight to 0"):
-        training_loss(model, x_0, batch, noise_schedule(), torch.Generator(), effect_weight=1.0)
+    with pytest.raises(ValueError, match="words have no part of an image"):
+        Objective(model, effect_weight=1.0)(portion(model.tokenizer, ["a cat"], 32))
 
 
 @pytest.mark.parametrize("name", ["bcos-x0", "bcos-clip-eps"])
 def test_the_effect_term_trains_the_papers_models(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = build(name, "small", save_clip(tmp_path / "clip"))
-    x_0, batch = torch.rand(2, 6, 32, 32), model.tokenizer.encode(["a cat", "flamingos"])
-    losses = training_loss(model, x_0, batch, noise_schedule(), torch.Generator().manual_seed(0), 1.0, 1.0)
+    losses = Objective(model, effect_weight=1.0)(portion(model.tokenizer, ["a cat", "flamingos"], 32))
     losses["effect"].backward()
     assert losses["effect"].item() > 0
     gradients = [p.grad for n, p in model.named_parameters() if ".tokens.value" in n]

@@ -8,16 +8,16 @@ import pytest
 import torch
 from references.clip import save_clip, tiny_clip
 from references.paper_models import shaken
+from references.portions import portion
 
 from bcos_diffusion import presets
 from bcos_diffusion.explain import explain
 from bcos_diffusion.model import TextToImage
 from bcos_diffusion.networks.paper_unet import PaperUNet
-from bcos_diffusion.objective import Objective, Portion, draw_timesteps
+from bcos_diffusion.objective import Objective
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
 from bcos_diffusion.presets import NAMES, SIZES, build, preset
 from bcos_diffusion.text import Tokenizer
-from bcos_diffusion.training.draws import draw
 
 PROMPT = "two flamingos, a cat"
 
@@ -150,14 +150,11 @@ def test_every_model_learns_one_picture(name: str, clip: Path) -> None:
     model = build(name, "tiny", clip)
     optimiser = torch.optim.Adam(model.parameters(), 2e-2)
     images = torch.linspace(25, 230, 16).byte()[None, None, None, :].expand(2, 3, 16, 16)
-    draws = draw(1, range(2), 77, size=16)
-    batch, halves = model.tokenizer.encode([PROMPT] * 2), torch.full((2,), 0.5)
-    portion = Portion(
-        images, batch, draw_timesteps(draws.t, 1000), draws.noise, halves, [], draws.effect[:0], halves[:0]
-    )
+    # The same noise each time, so that 15 steps are enough.
+    seen = dataclasses.replace(portion(model.tokenizer, [PROMPT] * 2, 16), images=images)
     objective, losses = Objective(model), []
     for _ in range(15):  # the same noise each time, so that 15 steps are enough
-        loss = objective(portion)["total"]
+        loss = objective(seen)["total"]
         loss.backward()
         optimiser.step()
         optimiser.zero_grad()
