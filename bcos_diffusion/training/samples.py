@@ -43,7 +43,7 @@ def write_samples(pipeline: BcosDiffusionPipeline, texts: list[str], path: Path)
     images = pipeline.generate(texts, seed=0)
     side = pipeline.model.unet.config.size * SCALE
     width, height = max(side, 200), side + CAPTION_HEIGHT
-    rows = -(-count // COLUMNS)
+    rows = -(-len(texts) // COLUMNS)
     sheet = Image.new("RGB", (COLUMNS * width, rows * height), "white")
     draw = ImageDraw.Draw(sheet)
     for index, (text, image) in enumerate(zip(texts, images, strict=True)):
