@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import comparison_tables
 import paper_tables
 import scale_tables
 from markdown_tables import interval, markdown
@@ -263,6 +264,9 @@ TABLES: dict[str, tuple[str, str, Callable[[dict[str, Any]], str]]] = {
     "paper_size": ("docs/paper-models.md", "paper_size.json", paper_size),
     "classifier": ("docs/classifiers.md", "classifier.json", classifier),
     **paper_tables.TABLES,
+    "comparison_models": ("docs/comparison.md", "comparison.json", comparison_tables.models),
+    "comparison_tokens": ("docs/comparison.md", "comparison.json", comparison_tables.tokens),
+    "comparison_kinds": ("docs/comparison.md", "comparison.json", comparison_tables.kinds),
     **scale_tables.TABLES,
     "laion": ("docs/data.md", "laion.json", laion),
 }
