@@ -29,7 +29,7 @@ TRAINING = {
     "steps": 500, "batch-size": 32, "warmup": 100, "learning-rate": 1e-3, "cooldown": 0.2,
     "save-every": 100, "sample-every": 250,
 }  # fmt: skip
-COUNTS = {"reconstruction": 20, "tokens": 3000, "quality": 200}
+COUNTS = {"reconstruction": 8, "tokens": 3000, "quality": 200}
 PROMPTS = ("a cat on a blue background", "a banana on a red background", "a penguin above a rose", "green")
 
 

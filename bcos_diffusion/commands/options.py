@@ -24,6 +24,8 @@ class Sampling:
 
     model: Annotated[str | None, tyro.conf.arg(metavar="FOLDER|HUB-ID")] = None
     """Folder or hub id of a model; without it, the model that comes with the package."""
+    text: Annotated[str | None, tyro.conf.arg(metavar="FOLDER|FILE|HUB-ID")] = None
+    """Where the frozen CLIP of one of the paper's models is now; without it, where the model says."""
     seed: int = 0
     """The same seed gives the same bytes."""
     steps: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
@@ -66,7 +68,7 @@ class Sampling:
         if self.model is None and not SHIPPED.is_dir():
             raise FileNotFoundError(f"this installation has no weights ({SHIPPED} is missing); name a model by --model")
         device = _device(self.device)
-        pipeline = BcosDiffusionPipeline.from_pretrained(self.model or SHIPPED, getattr(torch, self.dtype))
+        pipeline = BcosDiffusionPipeline.from_pretrained(self.model or SHIPPED, getattr(torch, self.dtype), self.text)
         return BcosDiffusionPipeline(pipeline.model.to(device), pipeline.defaults, pipeline.name)
 
     def options(self, pipeline: BcosDiffusionPipeline) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from references.clip import save_clip, tiny_clip
 from references.paper_models import shaken
 from references.portions import portion
 
-from bcos_diffusion import presets
+from bcos_diffusion import cli, presets
 from bcos_diffusion.explain import explain
 from bcos_diffusion.model import TextToImage
 from bcos_diffusion.networks.paper_unet import PaperUNet
@@ -142,6 +142,18 @@ def test_a_text_inside_the_models_folder_is_found_wherever_the_folder_is(tmp_pat
     (tmp_path / "model").rename(tmp_path / "elsewhere")
     loaded = BcosDiffusionPipeline.from_pretrained(tmp_path / "elsewhere")
     assert torch.equal(loaded.generate([PROMPT], steps=1), made.generate([PROMPT], steps=1))
+
+
+def test_a_clip_that_has_moved_is_named_on_the_command_line(
+    clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = save_clip(tmp_path / "here")
+    pipeline("bcos-clip-x0", place).save_pretrained(tmp_path / "model")
+    place.rename(tmp_path / "there")
+    command = ["generate", "cat", "--model", str(tmp_path / "model"), "--steps", "1", "--out", str(tmp_path / "out")]
+    assert cli.main(command) == 1 and "CLIP text weights" in capsys.readouterr().err
+    assert cli.main([*command, "--text", str(tmp_path / "there")]) == 0
+    assert len(list((tmp_path / "out").glob("*.png"))) == 1
 
 
 @pytest.mark.parametrize("name", NAMES)
