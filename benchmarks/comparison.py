@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from machine import describe
+from PIL import Image
 
 from bcos_diffusion import cli
+from bcos_diffusion.scenes import Scenes
 from bcos_diffusion.shipped import SHIPPED
 from bcos_kernels.files import write_json
 
@@ -30,6 +32,9 @@ TRAINING = {
     "save-every": 100, "sample-every": 250,
 }  # fmt: skip
 COUNTS = {"reconstruction": 8, "tokens": 3000, "quality": 200}
+SCENE, START_T = 30, 500
+"""The test scene, and the timestep it is noised to, whose denoising shows what tokens give: soon trained models draw
+little from noise alone, but go on from a picture."""
 PROMPTS = ("a cat on a blue background", "a banana on a red background", "a penguin above a rose", "green")
 
 
@@ -46,6 +51,14 @@ def train(runs: Path) -> None:
         run("train", "--paper.name", name, "--paper.text", runs / "scenes-clip", "--out", runs / name, *options)
 
 
+def from_scene(folder: Path) -> list[object]:
+    """Arguments that draw a test scene anew, with its caption and no guidance, from START_T on."""
+    scene = Scenes(32, "test")[SCENE]
+    folder.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(scene.image).save(folder / "scene.png")
+    return [scene.caption, "--image", folder / "scene.png", "--start-t", START_T, "--guidance", 1]
+
+
 def measure(runs: Path) -> None:
     """Draw and measure every model; what has been measured is kept."""
     out, folders = runs / "comparison", {name: runs / name / "pipeline" for name in MODELS}
@@ -53,8 +66,8 @@ def measure(runs: Path) -> None:
         for command in ("reconstruction", "epsilon", "tokens"):
             target = out / name / command
             if not (target / f"{command}.json").is_file():
-                count = ["--count", COUNTS[command]] if command in COUNTS else []
-                run("paper", command, "--model", folders[name], *count, "--out", target)
+                said = from_scene(out) if command == "epsilon" else ["--count", COUNTS[command]]
+                run("paper", command, "--model", folders[name], *said, "--out", target)
     many = [word for folder in (*folders.values(), SHIPPED) for word in ("--model", folder)]
     run("paper", "samples", *PROMPTS, *many, "--out", out / "samples")
     run("paper", "quality", *many, "--count", COUNTS["quality"], "--out", out / "quality")

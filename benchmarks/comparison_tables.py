@@ -30,8 +30,8 @@ def models(result: dict[str, Any]) -> str:
                      f"{halves['mean']:.3g} ± {halves['deviation']:.2g}"])  # fmt: skip
     training, quality = result["training"], result["quality"]
     caption = (
-        f"{training['steps']} steps of {training['batch-size']} scenes each, the same in the same order. Reconstruction:"
-        f" means over {result['models']['bcos-x0']['reconstruction']['over_prompts']['count']} test"
+        f"{training['steps']} steps of {training['batch-size']} scenes each, the same in the same order."
+        f" Reconstruction: means over {result['models']['bcos-x0']['reconstruction']['over_prompts']['count']} test"
         f" prompts. Distance: {quality['metric']}, {quality['count']} pictures against {quality['reference']}."
     )
     heads = ["model", "words' share of the mass, %", "raw MSE (Eq. 6)", "normalised MSE (Eq. 7)",
