@@ -31,7 +31,7 @@ TRAINING = {
     "steps": 500, "batch-size": 32, "warmup": 100, "learning-rate": 1e-3, "cooldown": 0.2,
     "save-every": 100, "sample-every": 250,
 }  # fmt: skip
-COUNTS = {"reconstruction": 8, "tokens": 3000, "quality": 200}
+COUNTS = {"reconstruction": 8, "tokens": 3000, "quality": 100}
 SCENE, START_T = 30, 500
 """The test scene, and the timestep it is noised to, whose denoising shows what tokens give: soon trained models draw
 little from noise alone, but go on from a picture."""

@@ -264,6 +264,7 @@ TABLES: dict[str, tuple[str, str, Callable[[dict[str, Any]], str]]] = {
     "paper_size": ("docs/paper-models.md", "paper_size.json", paper_size),
     "classifier": ("docs/classifiers.md", "classifier.json", classifier),
     **paper_tables.TABLES,
+    "comparison_claims": ("docs/comparison.md", "comparison.json", comparison_tables.claims),
     "comparison_models": ("docs/comparison.md", "comparison.json", comparison_tables.models),
     "comparison_tokens": ("docs/comparison.md", "comparison.json", comparison_tables.tokens),
     "comparison_kinds": ("docs/comparison.md", "comparison.json", comparison_tables.kinds),
