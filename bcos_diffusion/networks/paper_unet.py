@@ -7,21 +7,22 @@ of any height and width that its strides divide.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bcos_diffusion.networks.config import NetworkConfig
 from bcos_diffusion.networks.denoiser import PREDICTIONS, Conditioning, Denoiser
 from bcos_diffusion.networks.layers import Apart, Layers
 from bcos_diffusion.networks.paper_blocks import ResidualBlock, SpatialTransformer
-from bcos_diffusion.networks.unet import TIME_CONDITIONINGS, timestep_embedding
+from bcos_diffusion.networks.unet import timestep_embedding
 
 
 @dataclass(frozen=True)
-class PaperUNetConfig:
+class PaperUNetConfig(NetworkConfig):
     """Shape of a :class:`PaperUNet`; by default the paper's.
 
     patch: side in pixels of what the first level sees as one, 1 in the paper; channels: per level, each of half the
@@ -44,8 +45,7 @@ class PaperUNetConfig:
     predicts: str = "x_0"
 
     def __post_init__(self) -> None:
-        if self.time_conditioning not in TIME_CONDITIONINGS:
-            raise ValueError(f"time_conditioning must be one of {TIME_CONDITIONINGS}, got {self.time_conditioning!r}")
+        self.check_size_and_time()
         if self.predicts not in PREDICTIONS:
             raise ValueError(f"predicts must be one of {PREDICTIONS}, got {self.predicts!r}")
         if len(self.attention) != len(self.channels):
@@ -55,23 +55,12 @@ class PaperUNetConfig:
                 raise ValueError(
                     f"channels must be multiples of groups ({self.groups}) and head_dim ({self.head_dim}), got {width}"
                 )
-        if self.size % self.stride:
-            raise ValueError(f"size must be a multiple of {self.stride} for this depth and patch, got {self.size}")
         Layers(self.layers)
 
     @property
-    def stride(self) -> int:
-        """How many pixels of the picture make a side of one of the last level's."""
-        return self.patch * 2 ** (len(self.channels) - 1)
-
-    def to_dict(self) -> dict[str, object]:
-        """The configuration as JSON-ready values."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, object]) -> PaperUNetConfig:
-        """Rebuild a configuration from :meth:`to_dict`; lists become tuples."""
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})  # type: ignore[arg-type]
+    def levels(self) -> int:
+        """How many resolutions the network works at."""
+        return len(self.channels)
 
 
 class Stage(nn.Module):

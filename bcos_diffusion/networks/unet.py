@@ -14,25 +14,25 @@ specific (see docs/explanations.md for the experiments):
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bcos_diffusion.networks.config import NetworkConfig
 from bcos_diffusion.networks.denoiser import Conditioning, Denoiser
 from bcos_kernels.mode import primal, slices, weigh
 from bcos_kernels.modules.attention import MultiHeadAttention
 from bcos_kernels.modules.conv import BcosConv2d
 from bcos_kernels.modules.norms import GroupNorm
 
-TIME_CONDITIONINGS = ("scale", "additive")
 _WAVE_HEIGHT = 0.8
 
 
 @dataclass(frozen=True)
-class UNetConfig:
+class UNetConfig(NetworkConfig):
     """Shape of a :class:`UNet`; ``widths`` are the channels per level, each half the size of the last."""
 
     size: int = 32
@@ -49,27 +49,15 @@ class UNetConfig:
     time_conditioning: str = "scale"
 
     def __post_init__(self) -> None:
-        if self.time_conditioning not in TIME_CONDITIONINGS:
-            raise ValueError(f"time_conditioning must be one of {TIME_CONDITIONINGS}, got {self.time_conditioning!r}")
+        self.check_size_and_time()
         for name in ("self_attention", "cross_attention"):
             if len(getattr(self, name)) != len(self.widths):
                 raise ValueError(f"{name} needs one entry per level: {len(self.widths)}, got {getattr(self, name)}")
-        if self.size % self.stride:
-            raise ValueError(f"size must be a multiple of {self.stride} for this depth and patch, got {self.size}")
 
     @property
-    def stride(self) -> int:
-        """Pixels of an image per side of the coarsest level's cells."""
-        return self.patch * 2 ** (len(self.widths) - 1)
-
-    def to_dict(self) -> dict[str, object]:
-        """The configuration as JSON-ready values."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, object]) -> UNetConfig:
-        """Rebuild a configuration from :meth:`to_dict`; lists become tuples."""
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})  # type: ignore[arg-type]
+    def levels(self) -> int:
+        """How many resolutions the network works at."""
+        return len(self.widths)
 
 
 def timestep_embedding(t: Tensor, dim: int) -> Tensor:
