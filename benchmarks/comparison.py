@@ -31,10 +31,12 @@ TRAINING = {
     "steps": 500, "batch-size": 32, "warmup": 100, "learning-rate": 1e-3, "cooldown": 0.2,
     "save-every": 100, "sample-every": 250,
 }  # fmt: skip
-COUNTS = {"reconstruction": 8, "tokens": 3000, "quality": 100}
+COUNTS = {"reconstruction": 8, "tokens": 3000, "quality": 300}
 SCENE, START_T = 30, 500
 """The test scene, and the timestep it is noised to, whose denoising shows what tokens give: soon trained models draw
 little from noise alone, but go on from a picture."""
+RAW = ("tokens", "measured")
+"""What stays in the folder of a command: an entry per token or picture, not a table."""
 PROMPTS = ("a cat on a blue background", "a banana on a red background", "a penguin above a rose", "green")
 
 
@@ -80,7 +82,8 @@ def collect(runs: Path) -> dict[str, Any]:
     shutil.copyfile(out / "bcos-clip-eps" / "epsilon" / "epsilon.png", IMAGES / "comparison-epsilon.png")
 
     def read(folder: Path) -> dict[str, Any]:
-        return dict(json.loads((folder / f"{folder.name}.json").read_text(encoding="utf-8")))
+        values = json.loads((folder / f"{folder.name}.json").read_text(encoding="utf-8"))
+        return {key: value for key, value in values.items() if key not in RAW}
 
     models = {name: {c: read(out / name / c) for c in ("reconstruction", "epsilon", "tokens")} for name in EXPLAINED}
     logs = {name: (runs / name / "log.jsonl").read_text(encoding="utf-8").splitlines() for name in MODELS}
