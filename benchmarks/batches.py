@@ -6,14 +6,12 @@ python benchmarks/batches.py --json benchmarks/results/batches.json
 from __future__ import annotations
 
 import argparse
-import statistics
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from machine import describe, print_table
+from published_procedure import seconds
 
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
 from bcos_kernels.files import write_json
@@ -22,16 +20,6 @@ PROMPTS = (
     "a cat left of a banana on a blue background", "dog", "two red hearts", "a pizza above a star on green",
     "a flamingo on white", "a penguin right of a goat", "strawberry", "an owl and a bee on a gray background",
 )  # fmt: skip
-
-
-def seconds(action: Callable[[], object], repeats: int) -> float:
-    """The median CPU time of ``action``."""
-    taken = []
-    for _ in range(repeats):
-        began = time.process_time()
-        action()
-        taken.append(time.process_time() - began)
-    return statistics.median(taken)
 
 
 def main() -> None:

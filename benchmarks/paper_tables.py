@@ -7,6 +7,8 @@ from typing import Any
 
 from markdown_tables import interval, markdown
 
+from bcos_diffusion.paper.failure import MEASURES
+
 SHOWN = 12
 """Tokens at either end of the table, as in the paper's Table 1."""
 
@@ -24,15 +26,6 @@ def reconstruction(found: dict[str, Any]) -> str:
     ]  # fmt: skip
     caption = f"The sample of the figure, and the mean over {over['count']} test prompts with its 95% interval."
     return f"{caption}\n\n" + markdown(["measure", "paper, one sample", "this sample", "test prompts"], rows)
-
-
-MEASURES = {
-    "absolute": "share of the absolute mass (Eq. 8)",
-    "signed": "signed share (Eq. 8)",
-    "among_objects": "share of the absolute mass of the objects named",
-    "mean_free": "share of what moves pixels off the mean colour",
-    "against_its_own": "absolute share over the word's mean where it is drawn",
-}
 
 
 def failure(found: dict[str, Any]) -> str:
