@@ -89,6 +89,13 @@ def guide(x_cond: Tensor, x_uncond: Tensor, scale: float) -> Tensor:
     return x_uncond + scale * (x_cond - x_uncond)
 
 
+def ddim_path(alpha_bar: Tensor, steps: int) -> list[tuple[int, Tensor, Tensor]]:
+    """The steps of a run over ``alpha_bar`` ``[T]``: timestep t, ᾱ_t, and the ᾱ' that the step leads to, 1 at last."""
+    timesteps = ddim_timesteps(steps, len(alpha_bar))
+    ends = [alpha_bar[t] for t in timesteps[1:]] + [alpha_bar.new_ones(())]
+    return [(t, alpha_bar[t], end) for t, end in zip(timesteps, ends, strict=True)]
+
+
 def sample(
     denoise: Callable[[Tensor, int], Tensor],
     x_T: Tensor,
@@ -96,14 +103,16 @@ def sample(
     steps: int,
     update: str = "homogeneous",
     callback: Callable[[int, Tensor, Tensor], None] | None = None,
+    constant: Tensor | float = 1.0,
 ) -> Tensor:
-    """Run DDIM from ``x_T``; ``denoise(x_t, t)`` predicts x_0; ``callback(number, x_t, x_hat)`` after each step."""
-    timesteps = ddim_timesteps(steps, len(alpha_bar))
+    """Run DDIM from ``x_T``; ``denoise(x_t, t)`` predicts x_0; ``callback(number, x_t, x_hat)`` after each step.
+
+    constant: how much of the standard update's constants each part of ``x_T`` receives, as in :func:`ddim_step`.
+    """
     x_t = x_T
-    for number, t in enumerate(timesteps):
+    for number, (t, here, following) in enumerate(ddim_path(alpha_bar, steps)):
         x_hat = denoise(x_t, t)
-        following = alpha_bar[timesteps[number + 1]] if number + 1 < steps else alpha_bar.new_ones(())
-        x_t = ddim_step(x_t, x_hat, alpha_bar[t], following, update)
+        x_t = ddim_step(x_t, x_hat, here, following, update, constant)
         if callback is not None:
             callback(number, x_t, x_hat)
     return x_t

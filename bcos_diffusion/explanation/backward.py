@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from bcos_diffusion.diffusion import ddim_step, ddim_timesteps
+from bcos_diffusion.diffusion import ddim_path, ddim_step
 from bcos_diffusion.explanation.trace import predict_x_0
 from bcos_diffusion.networks.denoiser import Conditioning, Denoiser
 from bcos_kernels.mode import explanation_mode
@@ -54,21 +54,20 @@ def pull_back(
     every attention.
     """
     unet.check_explainable()
-    timesteps = ddim_timesteps(steps, len(alpha_bar))
-    ends = [alpha_bar[t] for t in timesteps[1:]] + [alpha_bar.new_ones(())]
+    path = ddim_path(alpha_bar, steps)
 
     def step(number: int, x_t: Tensor, values: Tensor) -> Tensor:
-        t = timesteps[number]
+        t, here, end = path[number]
         read = Conditioning(values, text.keys, text.mask)
-        x_hat = predict_x_0(unet, read, x_t[None], t, alpha_bar[t], guidance, update)[0]
-        return ddim_step(x_t, x_hat, alpha_bar[t], ends[number], update)
+        x_hat = predict_x_0(unet, read, x_t[None], t, here, guidance, update)[0]
+        return ddim_step(x_t, x_hat, here, end, update)
 
     states = [first]
     with torch.no_grad():
         for number in range(steps):
             states.append(step(number, states[-1], text.values))
     g = torch.ones_like(first) if cotangent is None else cotangent.to(first)
-    names = attentions_to_tokens(unet, text, first, timesteps[0]) if by_head else {}
+    names = attentions_to_tokens(unet, text, first, path[0][0]) if by_head else {}
     shape = (steps, len(first), len(text.keys) // len(first))
     tokens = torch.zeros(*shape, text.values.shape[1], dtype=torch.float64, device=first.device)
     heads: dict[str, list[Tensor]] = {name: [] for name in names}

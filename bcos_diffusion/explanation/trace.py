@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bcos_diffusion.diffusion import ddim_step, ddim_timesteps, guide, predicted_x_0
+from bcos_diffusion.diffusion import guide, predicted_x_0, sample
 from bcos_diffusion.networks.denoiser import Conditioning, Denoiser
 from bcos_kernels.mode import stacked
 
@@ -112,14 +112,11 @@ def push(
     watch: Watcher | None = None,
 ) -> Tensor:
     """Run the sampler on a stack ``[S, N, 6, H, W]``; arguments as for :func:`predict_x_0` and :func:`trace`."""
-    timesteps = ddim_timesteps(steps, len(alpha_bar))
-    for number, t in enumerate(timesteps):
-        x_hat = predict_x_0(unet, text, state, t, alpha_bar[t], guidance, update, constant)
-        following = alpha_bar[timesteps[number + 1]] if number + 1 < steps else alpha_bar.new_ones(())
-        state = ddim_step(state, x_hat, alpha_bar[t], following, update=update, constant=constant)
-        if watch is not None:
-            watch(number, state, x_hat)
-    return state
+
+    def denoise(state: Tensor, t: int) -> Tensor:
+        return predict_x_0(unet, text, state, t, alpha_bar[t], guidance, update, constant)
+
+    return sample(denoise, state, alpha_bar, steps, update, watch, constant)
 
 
 def trace(

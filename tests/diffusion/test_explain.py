@@ -5,34 +5,18 @@ import math
 
 import pytest
 import torch
+from references.tiny import tiny_pipeline
 
 from bcos_diffusion.explain import Explanation, explain, mean_free, relevance
-from bcos_diffusion.model import TextToImage
-from bcos_diffusion.networks.unet import UNetConfig
-from bcos_diffusion.pipeline import BcosDiffusionPipeline
-from bcos_diffusion.text import Tokenizer
 
-WORDS = ["a", "cat", "dog", "on", "blue", "left", "of", "broccolis"]
 PROMPT = "a cat left of broccolis on blue"
-
-
-def tiny_pipeline(time_conditioning: str = "scale", dtype: torch.dtype = torch.float64) -> BcosDiffusionPipeline:
-    torch.manual_seed(0)
-    config = UNetConfig(
-        size=16, widths=(8, 16), heads=2, text_dim=8, time_dim=8, time_conditioning=time_conditioning,
-        self_attention=(False, True), cross_attention=(True, True),
-    )  # fmt: skip
-    model = TextToImage(config, Tokenizer(WORDS), text_depth=1)
-    for name, parameter in model.named_parameters():
-        if "time.project" in name:
-            torch.nn.init.normal_(parameter, std=0.1)
-    return BcosDiffusionPipeline(model.to(dtype), name="tiny")
 
 
 def explained(
     negative: str | None = None, time_conditioning: str = "scale", update: str = "homogeneous"
 ) -> Explanation:
-    return explain(tiny_pipeline(time_conditioning), PROMPT, negative, seed=3, steps=4, guidance=2.5, update=update)
+    pipeline = tiny_pipeline(time_conditioning=time_conditioning)
+    return explain(pipeline, PROMPT, negative, seed=3, steps=4, guidance=2.5, update=update)
 
 
 @pytest.mark.parametrize("negative", [None, "dog on blue"])
