@@ -20,8 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bcos_diffusion.commands.prompt_file import Item
 from bcos_diffusion.model import TextToImage
+from bcos_diffusion.prompt_file import Item
 from bcos_kernels.files import read_json, write_atomically, write_json
 
 SETTINGS, PROMPTS, INDEX, UNFINISHED = "settings.json", "prompts.jsonl", "index.jsonl", ".unfinished"

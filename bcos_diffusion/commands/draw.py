@@ -10,7 +10,7 @@ import tyro
 
 from bcos_diffusion.commands.options import Detail, FromFile, Sampling, require_finite
 from bcos_diffusion.commands.progress import progress
-from bcos_diffusion.commands.prompt_file import slug
+from bcos_diffusion.prompt_file import slug
 from bcos_diffusion.staging import staged
 
 if TYPE_CHECKING:

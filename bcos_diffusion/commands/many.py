@@ -12,13 +12,13 @@ from accelerate import PartialState
 
 from bcos_diffusion.commands.options import Detail, FromFile, Sampling, require_finite
 from bcos_diffusion.commands.progress import progress
-from bcos_diffusion.commands.prompt_file import Item, read_prompts
 from bcos_diffusion.encoding import to_pil
 from bcos_diffusion.explain import explain_job
 from bcos_diffusion.explanation.breakdown import explain_in_detail
 from bcos_diffusion.explanation.figure import save_explanation
 from bcos_diffusion.many import INDEX, Collection, Save, Share, draw_all, tensor_digest, weights_digest
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
+from bcos_diffusion.prompt_file import Item, read_prompts
 
 
 def generate_file(sampling: Sampling, many: FromFile, out: Path) -> None:
