@@ -20,8 +20,9 @@ class TextToImage(nn.Module):
     """The trainable whole.
 
     text: a word list, for which a text encoder is trained with the U-Net (only content words carry a value then;
-    function words steer through the keys), or a frozen CLIP, which is no parameter of the model. The paper's U-Net
-    reads a frozen text only. Raises ValueError where U-Net and text do not fit.
+    function words steer through the keys; in a U-Net of ordinary layers all words carry contextual values), or a
+    frozen CLIP, which is no parameter of the model. The paper's U-Net reads a frozen text only. Raises ValueError
+    where U-Net and text do not fit.
     """
 
     def __init__(self, config: UNetConfig | PaperUNetConfig, text: Tokenizer | FrozenText, text_depth: int = 2):
@@ -34,7 +35,8 @@ class TextToImage(nn.Module):
                 raise ValueError(f"the U-Net reads tokens of width {config.text_dim}, the text's have {text.width}")
             self.text = text
         elif isinstance(config, UNetConfig):
-            self.text = TextEncoder(len(text), config.text_dim, text_depth, config.heads, text.length)
+            own_values = config.layers == "bcos"
+            self.text = TextEncoder(len(text), config.text_dim, text_depth, config.heads, text.length, own_values)
         else:
             raise ValueError("the paper's U-Net reads the tokens of a frozen CLIP, not a word list of its own")
         self.unet: Denoiser = UNet(config) if isinstance(config, UNetConfig) else PaperUNet(config)
@@ -43,6 +45,9 @@ class TextToImage(nn.Module):
         """Read a batch of prompts. Tokens without a value cannot be attended to and contribute exactly 0."""
         if isinstance(self.text, FrozenText):
             return self.text.condition(batch)
+        if self.text.value_table is None:
+            contextual = self.text.keys(batch.ids, batch.mask)
+            return Conditioning(contextual, contextual, batch.mask)
         carries = batch.mask & batch.value_mask  # [N, L]
         values = self.text.values(batch.ids) * carries[:, :, None].to(self.text.dtype)
         return Conditioning(values, self.text.keys(batch.ids, batch.mask), carries)

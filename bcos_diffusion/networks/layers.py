@@ -42,7 +42,7 @@ class Layers:
             return nn.Linear(in_features, out_features, bias)
         return BcosLinear(in_features, out_features, b=self.b, convention=self.convention)
 
-    def group_norm(self, groups: int, channels: int, eps: float) -> nn.Module:
+    def group_norm(self, groups: int, channels: int, eps: float = 1e-6) -> nn.Module:
         """A norm ``[N, C, H, W]`` over groups of channels."""
         if self.kind == "vanilla":
             return nn.GroupNorm(groups, channels, eps)

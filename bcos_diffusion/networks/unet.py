@@ -9,13 +9,15 @@ specific (see docs/explanations.md for the experiments):
 - no normalisation between a token's value and the stream it is added to;
 - the image stream is normalised after each convolution, where the layer is degree-1
   homogeneous, so norms rescale energy but never create it.
+
+With ``layers="vanilla"`` the same network has ordinary layers: the twin that tells what all of this costs.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,10 +25,9 @@ from torch.nn import functional as F
 
 from bcos_diffusion.networks.config import NetworkConfig
 from bcos_diffusion.networks.denoiser import Conditioning, Denoiser
+from bcos_diffusion.networks.layers import Layers
 from bcos_kernels.mode import primal, slices, weigh
 from bcos_kernels.modules.attention import MultiHeadAttention
-from bcos_kernels.modules.conv import BcosConv2d
-from bcos_kernels.modules.norms import GroupNorm
 
 _WAVE_HEIGHT = 0.8
 
@@ -47,9 +48,11 @@ class UNetConfig(NetworkConfig):
     b: float = 2.0
     attention_b: float = 1.0
     time_conditioning: str = "scale"
+    layers: Literal["bcos", "vanilla"] = "bcos"
 
     def __post_init__(self) -> None:
         self.check_size_and_time()
+        Layers(self.layers)
         for name in ("self_attention", "cross_attention"):
             if len(getattr(self, name)) != len(self.widths):
                 raise ValueError(f"{name} needs one entry per level: {len(self.widths)}, got {getattr(self, name)}")
@@ -58,6 +61,16 @@ class UNetConfig(NetworkConfig):
     def levels(self) -> int:
         """How many resolutions the network works at."""
         return len(self.widths)
+
+    @property
+    def curved(self) -> Layers:
+        """The layers whose alignment is the network's nonlinearity."""
+        return Layers(self.layers, self.b, convention="A")
+
+    @property
+    def straight(self) -> Layers:
+        """The layers that only change widths and sizes."""
+        return Layers(self.layers, b=1, convention="A")
 
 
 def timestep_embedding(t: Tensor, dim: int) -> Tensor:
@@ -95,18 +108,20 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, in_channels: int, channels: int, config: UNetConfig):
         super().__init__()
-        self.conv_1 = BcosConv2d(in_channels, channels, 3, padding=1, b=config.b)
-        self.norm_1 = GroupNorm(config.heads, channels)
+        layers = config.curved
+        self.conv_1 = layers.conv(in_channels, channels, 3)
+        self.norm_1 = layers.group_norm(config.heads, channels)
         self.time = TimeConditioning(config.time_dim, channels, config.time_conditioning)
-        self.conv_2 = BcosConv2d(channels, channels, 3, padding=1, b=config.b)
-        self.norm_2 = GroupNorm(config.heads, channels)
-        assert self.norm_2.weight is not None
-        nn.init.constant_(self.norm_2.weight, 0.5)
-        self.skip = BcosConv2d(in_channels, channels, 1, b=1) if in_channels != channels else nn.Identity()
+        # B-cos layers bend by their alignment; ordinary ones need a gate.
+        self.act = layers.silu() if config.layers == "vanilla" else nn.Identity()
+        self.conv_2 = layers.conv(channels, channels, 3)
+        self.norm_2 = layers.group_norm(config.heads, channels)
+        nn.init.constant_(cast(nn.Parameter, self.norm_2.weight), 0.5)
+        self.skip = config.straight.conv(in_channels, channels, 1) if in_channels != channels else nn.Identity()
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        h = self.time(self.norm_1(self.conv_1(x)), time)
-        return self.skip(x) + self.norm_2(self.conv_2(h))
+        h = self.act(self.time(self.norm_1(self.conv_1(x)), time))
+        return self.skip(x) + self.act(self.norm_2(self.conv_2(h)))
 
 
 def _waves(side: int, channels: int, cycles: float) -> Tensor:
@@ -140,10 +155,13 @@ class PixelAttention(nn.Module):
         self.position = nn.Parameter(
             0.1 * torch.randn(side * side, channels) if context_dim is None else _waves(side, channels, cycles=0.6)
         )
-        self.norm = GroupNorm(1, channels)
+        self.norm = config.straight.group_norm(1, channels)
         self.attend = MultiHeadAttention(
             channels, context_dim, heads=config.heads, head_dim=channels // config.heads, b=config.attention_b
         )
+        if config.layers == "vanilla":
+            self.attend.value = nn.Linear(context_dim or channels, channels, bias=False)
+            self.attend.out = nn.Linear(channels, channels)
         # What a token says depends on where, by a constant factor per channel: with every pixel full of noise a
         # word alone can draw its shape. A factor adds nothing of its own, so all of it stays the word's.
         self.place = None if context_dim is None else nn.Parameter(_waves(side, channels, cycles=1.2))
@@ -185,6 +203,7 @@ class UNet(Denoiser):
         super().__init__()
         self.config = config
         self.time_adds = config.time_conditioning == "additive"
+        self.explainable = config.layers == "bcos"
         self.stride = config.stride
         widths = config.widths
         in_out = 6 * config.patch**2
@@ -193,17 +212,18 @@ class UNet(Denoiser):
             nn.SiLU(),
             nn.Linear(config.time_dim, config.time_dim, bias=False),
         )
-        self.conv_in = BcosConv2d(in_out, widths[0], 3, padding=1, b=1)
+        straight = config.straight
+        self.conv_in = straight.conv(in_out, widths[0], 3)
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         self.downsample, self.upsample = nn.ModuleList(), nn.ModuleList()
         for level, channels in enumerate(widths):
             self.down.append(nn.ModuleList(Stage(channels, level, config) for _ in range(config.blocks)))
             self.up.append(nn.ModuleList(Stage(2 * channels, level, config) for _ in range(config.blocks)))
             if level + 1 < len(widths):
-                self.downsample.append(BcosConv2d(channels, widths[level + 1], 3, stride=2, padding=1, b=1))
-                self.upsample.append(BcosConv2d(widths[level + 1], channels, 1, b=1))
-        self.norm_out = GroupNorm(1, widths[0])
-        self.conv_out = BcosConv2d(widths[0], in_out, 3, padding=1, b=1)
+                self.downsample.append(straight.conv(channels, widths[level + 1], 3, stride=2))
+                self.upsample.append(straight.conv(widths[level + 1], channels, 1))
+        self.norm_out = straight.group_norm(1, widths[0])
+        self.conv_out = straight.conv(widths[0], in_out, 3)
 
     def forward(self, x_t: Tensor, t: Tensor, text: Conditioning) -> Tensor:
         """Predict x_0.
@@ -213,7 +233,7 @@ class UNet(Denoiser):
         is the tangent of the time conditioning.
         """
         self.check_input(x_t)
-        time = self.time(timestep_embedding(t, self.config.time_dim).to(self.conv_in.linear.weight.dtype))
+        time = self.time(timestep_embedding(t, self.config.time_dim).to(next(self.parameters()).dtype))
         time = F.silu(time)
         h = self.conv_in(F.pixel_unshuffle(x_t, self.config.patch))
         kept: list[Tensor] = []

@@ -29,11 +29,14 @@ class SteeringBlock(nn.Module):
 
 
 class TextEncoder(nn.Module):
-    """Learned embeddings of a compact vocabulary, once as values and once as contextual keys."""
+    """Learned embeddings of a compact vocabulary, once as values and once as contextual keys.
 
-    def __init__(self, vocab_size: int, dim: int, depth: int, heads: int, length: int):
+    values: whether there are values of their own; an ordinary network reads the contextual embeddings for both.
+    """
+
+    def __init__(self, vocab_size: int, dim: int, depth: int, heads: int, length: int, values: bool = True):
         super().__init__()
-        self.value_table = nn.Embedding(vocab_size, dim)
+        self.value_table = nn.Embedding(vocab_size, dim) if values else None
         self.key_table = nn.Embedding(vocab_size, dim)
         self.positions = nn.Parameter(torch.randn(length, dim) * 0.5)
         self.blocks = nn.ModuleList(SteeringBlock(dim, heads) for _ in range(depth))
@@ -42,10 +45,11 @@ class TextEncoder(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """The type of the embeddings."""
-        return self.value_table.weight.dtype
+        return self.key_table.weight.dtype
 
     def values(self, ids: Tensor) -> Tensor:
         """What each token says, unmixed: ``[N, L]`` ids to ``[N, L, D]``."""
+        assert self.value_table is not None
         return self.value_table(ids)
 
     def keys(self, ids: Tensor, mask: Tensor) -> Tensor:

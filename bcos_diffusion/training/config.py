@@ -80,15 +80,20 @@ class TrainConfig:
         for name in ("caption_dropout", "word_dropout", "cooldown"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
-        if self.paper.name == "vanilla" and self.effect:
+        if self.ordinary and self.effect:
             raise ValueError("words contribute nothing of their own in vanilla; its effect_weight must be 0")
 
     @property
     def effect(self) -> float:
         """The weight of the effect term."""
         if self.effect_weight is None:
-            return 0.0 if self.paper.name else _EFFECT_WEIGHT
+            return 0.0 if self.paper.name or self.ordinary else _EFFECT_WEIGHT
         return self.effect_weight
+
+    @property
+    def ordinary(self) -> bool:
+        """Whether the model has ordinary layers, in which words contribute nothing of their own."""
+        return self.paper.name == "vanilla" or (self.paper.name is None and self.model.layers == "vanilla")
 
 
 def learning_rate(config: TrainConfig, step: float) -> float:
