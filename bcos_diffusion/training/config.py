@@ -34,6 +34,8 @@ class TrainConfig:
     paper: PaperModel = field(default_factory=PaperModel)
     data: str = SCENES
     """``scenes``, or a folder of webdataset shards."""
+    start_from: str | None = None
+    """Folder or hub id of a model of the same shape, whose weights a new run starts from; without it, random ones."""
     steps: int = 20_000
     batch_size: int = 64
     """Images of one step, over all processes."""

@@ -7,6 +7,7 @@ computes what many do, up to the order of sums.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -48,6 +49,17 @@ def build_model(config: TrainConfig) -> TextToImage:
     return TextToImage(config.model, Tokenizer(vocabulary()))
 
 
+def take_weights(model: TextToImage, source: str, text_source: str | None = None) -> None:
+    """Give a model the weights of a saved pipeline; source and errors as for ``from_pretrained``.
+
+    Raises ValueError where the two are of different shapes.
+    """
+    held = BcosDiffusionPipeline.from_pretrained(source, text_source=text_source).model
+    if json.dumps(held.to_dict()) != json.dumps(model.to_dict()):  # as they are stored: tuples are lists there
+        raise ValueError(f"{source} is a model of another shape than the one to be trained")
+    model.load_state_dict(held.state_dict())
+
+
 def sampling_defaults(config: TrainConfig) -> Defaults:
     """How the model that ``config`` describes is sampled."""
     return preset(config.paper.name, config.paper.size).defaults if config.paper.name else Defaults()
@@ -72,6 +84,8 @@ class Run:
         self.accelerator = start(config)
         self.total = config.steps * config.batch_size
         self.model = build_model(config)
+        if config.start_from is not None and find_checkpoint(config.out) is None:
+            take_weights(self.model, config.start_from, config.paper.text if config.paper.name else None)
         size = self.model.unet.config.size
         with self.accelerator.main_process_first():  # the first to open shards indexes them, for all
             self.data = open_source(config, size) if data is None else data

@@ -1,5 +1,6 @@
 """The trainer: a run that is cut and resumed is the run that was not, and it leaves logs to read."""
 
+import dataclasses
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -306,3 +307,26 @@ def test_ema_follows_its_definition() -> None:
 def test_impossible_settings_are_refused(wrong: dict[str, object], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         config(tmp_path, **wrong)
+
+
+def test_a_run_starts_from_the_weights_of_a_pipeline(whole: Path, tmp_path: Path) -> None:
+    begun = trainer.Run(config(tmp_path, start_from=str(whole / "pipeline"), seed=8), None)
+    held = BcosDiffusionPipeline.from_pretrained(whole / "pipeline").model.state_dict()
+    assert all(torch.equal(value, held[name]) for name, value in begun.model.state_dict().items())
+    assert all(torch.equal(average, held[name]) for name, average in begun.ema.items())
+
+
+def test_a_start_of_another_shape_is_refused(whole: Path, tmp_path: Path) -> None:
+    wider = dataclasses.replace(TINY, time_dim=2 * TINY.time_dim)
+    with pytest.raises(ValueError, match="another shape"):
+        train(dataclasses.replace(config(tmp_path, start_from=str(whole / "pipeline")), model=wider))
+
+
+def test_a_run_that_goes_on_does_not_start_again(whole: Path, tmp_path: Path) -> None:
+    settings = {"start_from": str(whole / "pipeline"), "save_every": 1}
+    with pytest.raises(KeyboardInterrupt):
+        train(config(tmp_path, **settings), on_step=cut_at(2))
+    resumed = trainer.Run(config(tmp_path, **settings), None)
+    held = BcosDiffusionPipeline.from_pretrained(whole / "pipeline").model.state_dict()
+    assert resumed.progress.step > 0
+    assert any(not torch.equal(value, held[name]) for name, value in resumed.model.state_dict().items())
