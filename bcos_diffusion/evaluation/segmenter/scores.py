@@ -18,17 +18,17 @@ from bcos_diffusion.scenes import Scenes
 BATCH = 50
 
 
-def confusion(truth: NDArray[np.int64], found: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How many pixels of each class (row) were given to each class (column): ``[66, 66]``."""
-    n = len(CLASSES)
-    return np.bincount(n * truth.ravel() + found.ravel(), minlength=n * n).reshape(n, n)
+def overlap(truth: NDArray[np.int64], found: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The pixels of each class in both, in either: ``[2, 66]``."""
+    there, seen = (np.bincount(part.ravel(), minlength=len(CLASSES)) for part in (truth, found))
+    both = np.bincount(truth[truth == found], minlength=len(CLASSES))
+    return np.stack([both, there + seen - both])
 
 
 def intersection_over_union(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """IoU of each class by a :func:`confusion` ``[66, 66]``; NaN for one that is neither there nor found."""
-    both = counts.diagonal().astype(float)
-    either = counts.sum(0) + counts.sum(1) - both
-    return np.divide(both, either, out=np.full(len(counts), np.nan), where=either > 0)
+    """IoU of each class by an :func:`overlap` ``[2, 66]``; NaN for one that is neither there nor found."""
+    both, either = counts.astype(float)
+    return np.divide(both, either, out=np.full(len(both), np.nan), where=either > 0)
 
 
 def score(
@@ -48,7 +48,7 @@ def score(
         images = torch.from_numpy(np.stack([scene.image for scene in batch])).permute(0, 3, 1, 2).float() / 255
         for scene, found in zip(batch, classes(images).numpy(), strict=True):
             truth = labels(scene)
-            counts.append(confusion(truth, found))
+            counts.append(overlap(truth, found))
             iou = intersection_over_union(counts[-1])
             objects.append([float(iou[NUMBER[noun]]) for noun in {p.noun for p in scene.objects}])
     total = np.sum(counts, axis=0)
@@ -59,7 +59,7 @@ def score(
         "miou": bootstrap(counts, _mean_over_nouns),
         "miou_objects": bootstrap(objects, lambda drawn: mean([v for scene in drawn for v in scene])),
         "background": float(iou[0]),
-        "pixels": float(total.trace() / total.sum()),
+        "pixels": float(total[0].sum() / (count * size * size)),
         "by_noun": dict(zip(CLASSES[1:], iou[1:].tolist(), strict=True)),
     }
 

@@ -29,7 +29,7 @@ class Recipe:
     """What a training run depends on. size: side of its pictures; steps: of ``batch`` pictures; rate: at the peak."""
 
     size: int = 32
-    steps: int = 5000
+    steps: int = 3600
     batch: int = 64
     rate: float = 3e-3
     seed: int = 0
