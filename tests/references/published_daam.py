@@ -27,7 +27,7 @@ class _Absent(types.ModuleType):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        return type(name, (), {})
+        return sys.modules.get(f"{self.__name__}.{name}") or type(name, (), {})
 
 
 def published(monkeypatch: pytest.MonkeyPatch) -> Any:
