@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeVar
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
