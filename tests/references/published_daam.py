@@ -4,6 +4,7 @@
 neither takes part in a heat map.
 """
 
+import importlib
 import importlib.util
 import sys
 import types
@@ -38,11 +39,8 @@ def published(monkeypatch: pytest.MonkeyPatch) -> Any:
         if package not in sys.modules and importlib.util.find_spec(package) is None:
             for name in names:
                 monkeypatch.setitem(sys.modules, name, _Absent(name))
-    import daam.heatmap
-    import daam.hook
-    import daam.trace
-
-    return daam
+    # By name: the package's own ``trace`` is a class that hides the module.
+    return SimpleNamespace(**{part: importlib.import_module(f"daam.{part}") for part in ("heatmap", "hook", "trace")})
 
 
 class Words:
