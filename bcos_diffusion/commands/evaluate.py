@@ -164,24 +164,29 @@ def _measure(
 
 def _measure_parts(folder: Path, result: dict[str, Any], setup: Setup, pictures: int, only: Sequence[Part]) -> None:
     """Add what is measured on sets of pictures, each kept when it is done."""
+    options = setup.options
+    if "quality" in only:
+        for name, contender in setup.contenders.items():
+            part = _quality(folder / f"quality-{name}.json", contender.pipeline, options, pictures)
+            result.setdefault("quality", {})[name] = part["found"]
+            result["seconds"] += part["seconds"]
+
+
+def _quality(path: Path, pipeline: BcosDiffusionPipeline, options: Options, pictures: int) -> dict[str, Any]:
+    """How good the pictures of one model are."""
     from bcos_diffusion.evaluation.kept import kept
     from bcos_diffusion.evaluation.quality import quality
     from bcos_diffusion.many import weights_digest
 
-    options = setup.options
     sampling = {"seed": options.seed, "steps": options.steps, "guidance": options.guidance}
-    if "quality" in only:
-        for name, contender in setup.contenders.items():
-            settings = {"weights": weights_digest(contender.pipeline.model), "count": pictures, **sampling}
-            with progress(pictures, "picture") as advance:
-                part = kept(
-                    folder / f"quality-{name}.json", settings,
-                    lambda one=contender.pipeline, tick=advance: quality(
-                        one, pictures, **sampling, advance=lambda drawn: [tick() for _ in range(drawn)]
-                    ),
-                )  # fmt: skip
-            result.setdefault("quality", {})[name] = part["found"]
-            result["seconds"] += part["seconds"]
+    with progress(pictures, "picture") as advance:
+
+        def tick(drawn: int) -> None:
+            for _ in range(drawn):
+                advance()
+
+        settings = {"weights": weights_digest(pipeline.model), "count": pictures, **sampling}
+        return kept(path, settings, lambda: quality(pipeline, pictures, **sampling, advance=tick))
 
 
 def _command(given: Mapping[str, Any], out: Path) -> str:

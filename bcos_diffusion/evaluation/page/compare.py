@@ -54,8 +54,14 @@ def losses(measures: Sequence[Measure], numbers: Numbers, judges: Collection[str
     return said
 
 
-def table(caption: str, measures: Sequence[Measure], numbers: Numbers, judges: Collection[str] = (),
-          labels: Mapping[str, str] = METHODS) -> Table:  # fmt: skip
+def table(
+    caption: str,
+    measures: Sequence[Measure],
+    numbers: Numbers,
+    judges: Collection[str] = (),
+    labels: Mapping[str, str] = METHODS,
+    folded: bool = False,
+) -> Table:
     """Methods × measures with intervals and marks; measures that no method has are left out.
 
     Below it: what the marks mean, and every measure on which ours is not the best.
@@ -71,7 +77,7 @@ def table(caption: str, measures: Sequence[Measure], numbers: Numbers, judges: C
     lost = losses(used, numbers, judges)
     if OURS in numbers and not lost:
         notes.append("No method is better than ours on any of these measures.")
-    return Table(caption, heads, tuple(rows), (*notes, *lost))
+    return Table(caption, heads, tuple(rows), (*notes, *lost), folded=folded)
 
 
 def _cell(measure: Measure, method: str, numbers: Numbers, judges: Collection[str]) -> Cell:

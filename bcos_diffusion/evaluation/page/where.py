@@ -52,7 +52,7 @@ def _section(result: Any, regime: str) -> Section:
     tables += _levels(rows)
     if any(key in row for row in rows.values() for key in MASK_AP):
         caption = "DAAM's average precision of masks, by threshold"
-        tables.append(table(caption, tuple(MASK_AP.values()), numbers(rows, MASK_AP), labels=labels(rows)))
+        tables.append(table(caption, tuple(MASK_AP.values()), numbers(rows, MASK_AP), labels=labels(rows), folded=True))
     tables += _ahead(result, regime, rows)
     texts += [
         f"{METHODS.get(method, method)} is left out: {why}" for method, why in (part(result, "left_out") or {}).items()
@@ -74,7 +74,7 @@ def _levels(rows: Any) -> list[Table]:
                     measure.digits)
             for level in levels
         ]  # fmt: skip
-        built = table(f"{measure.label} by noise level", columns, by_level, labels=labels(rows))
+        built = table(f"{measure.label} by noise level", columns, by_level, labels=labels(rows), folded=True)
         if len(built.heads) > 1:
             found.append(built)
     return found
@@ -97,7 +97,7 @@ def _ahead(result: Any, regime: str, rows: Any) -> list[Table]:
     note = (
         "Paired by scene, on those that both methods ran on. Of leakage and the mass of function words less is better."
     )
-    return [Table("How far exact contributions are ahead, 95% intervals", heads, lines, (note,))]
+    return [Table("How far exact contributions are ahead, 95% intervals", heads, lines, (note,), folded=True)]
 
 
 def _charts(rows: Any) -> list[Chart]:
