@@ -53,10 +53,6 @@ class Collection:
         """
         self.out, self.items, self.folders = out, items, folders
         lines = [json.dumps(item.to_dict(), ensure_ascii=False) + "\n" for item in items]
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OSError(f"cannot write into {out}: {error.strerror or error}") from None
         _agree_on(out / PROMPTS, "".join(lines), lambda path: _differing_line(path, lines))
         agree_on_settings(out, settings)
 
@@ -146,6 +142,10 @@ def agree_on_settings(out: Path, settings: Mapping[str, Any]) -> None:
 def _agree_on(path: Path, text: str, difference: Callable[[Path], str]) -> None:
     """Write ``path`` if nobody has; else it must hold the same text. Of several processes the first one writes."""
     own = path.with_name(f".{path.name}-{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"cannot write into {path.parent}: {error.strerror or error}") from None
     try:
         own.write_text(text, encoding="utf-8")
         try:

@@ -14,15 +14,17 @@ Result = TypeVar("Result")
 def timed(device: torch.device, seed: int, work: Callable[[], Result]) -> tuple[Result, float]:
     """What ``work`` returns, and its seconds: of this process's CPU, or on a GPU until that is done.
 
-    Global random numbers begin at ``seed``, so a result does not depend on what ran before.
+    Random numbers begin at ``seed``, so a result does not depend on what ran before, and end as they were.
     """
-    torch.manual_seed(seed)
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-        begin = time.perf_counter()
+    on_gpu = device.type == "cuda"
+    with torch.random.fork_rng([device] if on_gpu else []):
+        torch.manual_seed(seed)
+        begin = _now(device, on_gpu)
         result = work()
+        return result, _now(device, on_gpu) - begin
+
+
+def _now(device: torch.device, on_gpu: bool) -> float:
+    if on_gpu:
         torch.cuda.synchronize(device)
-        return result, time.perf_counter() - begin
-    begin = time.process_time()
-    result = work()
-    return result, time.process_time() - begin
+    return time.perf_counter() if on_gpu else time.process_time()

@@ -19,8 +19,8 @@ SILENT = ("function", "relation")
 def judge(maps: NDArray[np.floating[Any]], words: Sequence[str], regions: Sequence[Region]) -> dict[str, Any]:
     """Localisation of every region's word at N levels. maps: ``[words, N, H, W]``.
 
-    Returns ``regions``, for each its numbers ``[N]`` by name (``iou`` ``[N, thresholds]``, of
-    :data:`~bcos_diffusion.evaluation.localisation.GRID`; ``leakage`` NaN where no other object is), and
+    Returns ``regions``, for each its numbers ``[N]`` by name (``iou`` ``[N, thresholds]`` and
+    ``precision`` ``[N, recalls]``, of ``GRID`` and ``RECALLS``; ``leakage`` NaN where no other object is), and
     ``function_mass`` ``[N]``, NaN where the caption has no function word.
     """
     levels = [_judge_level(np.asarray(maps[:, level], np.float64), regions) for level in range(maps.shape[1])]
@@ -46,6 +46,7 @@ def _judge_level(maps: NDArray[np.float64], regions: Sequence[Region]) -> list[d
     columns = {
         "ap": local.average_precision(own, masks),
         "iou": local.iou(own, masks),
+        "precision": local.precision_at(own, masks),
         "pointing": local.pointing(own, masks),
         "mass_inside": local.mass_inside(own, masks),
         "leakage": local.mass_inside(own, foreign),

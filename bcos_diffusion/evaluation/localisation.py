@@ -16,6 +16,8 @@ Numbers = NDArray[np.float64]
 
 GRID = np.arange(1, 40) / 40
 """Thresholds, as shares of a map's maximum, among which the best one is chosen on validation scenes."""
+RECALLS = np.arange(11) / 10
+"""Where the curve of precision is kept."""
 
 
 def average_precision(maps: ArrayLike, masks: ArrayLike) -> Numbers:
@@ -24,16 +26,36 @@ def average_precision(maps: ArrayLike, masks: ArrayLike) -> Numbers:
     Σ_n (R_n − R_{n−1}) P_n over distinct values n, as scikit-learn's ``average_precision_score``: equal values are one
     step. NaN for an empty mask.
     """
+    truth, precision, _ = _ranked(maps, masks)
+    return _ratio((truth * precision).sum(1), truth.sum(1))
+
+
+def precision_at(maps: ArrayLike, masks: ArrayLike, recalls: ArrayLike = RECALLS) -> Numbers:
+    """The best precision among all thresholds whose recall is at least each of ``recalls [r]``: ``[k, r]``.
+
+    NaN for an empty mask.
+    """
+    _, precision, recall = _ranked(maps, masks)
+    best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    # Recalls are ratios of integers that do not meet their decimals: one that is reached counts.
+    places = (recall[:, None] < np.atleast_1d(np.asarray(recalls, np.float64))[:, None] - 1e-9).sum(2)
+    found = np.take_along_axis(best, np.minimum(places, best.shape[1] - 1), 1)
+    return np.where(np.isnan(recall[:, :1]), np.nan, found)
+
+
+def _ranked(maps: ArrayLike, masks: ArrayLike) -> tuple[Masks, Numbers, Numbers]:
+    """Pixels from the highest value down: truth, precision and recall ``[k, H·W]`` with all that are as high."""
     values, truth = _flat(maps, masks)
     order = np.argsort(-values, axis=1, kind="stable")
     values, truth = np.take_along_axis(values, order, 1), np.take_along_axis(truth, order, 1)
     count = values.shape[1]
-    precision = np.cumsum(truth, 1) / np.arange(1, count + 1)
+    found = np.cumsum(truth, 1)
     last = np.ones_like(truth)
     last[:, :-1] = values[:, 1:] != values[:, :-1]
     ends = np.where(last, np.arange(count), count)
     ends = np.minimum.accumulate(ends[:, ::-1], axis=1)[:, ::-1]  # of each pixel, where its run of equal values ends
-    return _ratio((truth * np.take_along_axis(precision, ends, 1)).sum(1), truth.sum(1))
+    found = np.take_along_axis(found, ends, 1)
+    return truth, found / (ends + 1), _ratio(found, np.broadcast_to(truth.sum(1, keepdims=True), found.shape))
 
 
 def iou(maps: ArrayLike, masks: ArrayLike, thresholds: ArrayLike = GRID) -> Numbers:

@@ -20,9 +20,16 @@ def provenance(folder: Path) -> dict[str, Any]:
     """What was measured, by what: the model's name and hash, the commit if there is one, and versions."""
     weights = folder / "model.safetensors"
     return {
-        "protocol": PROTOCOL,
         "model": folder.resolve().name,
         "model_sha256": hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else None,
+        **environment(),
+    }
+
+
+def environment() -> dict[str, Any]:
+    """By what it was measured: protocol, commit and versions."""
+    return {
+        "protocol": PROTOCOL,
         "commit": _commit(),
         "versions": {
             "python": platform.python_version(),

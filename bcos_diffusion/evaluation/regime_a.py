@@ -10,7 +10,7 @@ from bcos_diffusion.evaluation.clock import timed
 from bcos_diffusion.evaluation.judge import judge
 from bcos_diffusion.evaluation.noised import Noised, noise_scene
 from bcos_diffusion.evaluation.setup import Contender, Record, Setup
-from bcos_diffusion.evaluation.truth import Region, regions
+from bcos_diffusion.evaluation.truth import Region, described, regions
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
 from bcos_diffusion.scenes import Scenes
 
@@ -23,11 +23,7 @@ def record(setup: Setup, split: str, number: int) -> Record:
     seed = setup.options.seed + number
     scene = Scenes(setup.size, split, setup.options.seed)[number]
     found = regions(scene.words, scene.masks)
-    kept: Record = {
-        "scene": number,
-        "caption": scene.caption,
-        "regions": [{"word": r.word, "kind": r.kind, "pixels": int(r.mask.sum())} for r in found],
-    }
+    kept: Record = {"scene": number, "caption": scene.caption}
     for name, contender in setup.contenders.items():
         noised = noise_scene(contender.pipeline, scene, seed)
         kept[name] = _record_of_model(setup, contender, noised, found, number, split)
@@ -44,7 +40,7 @@ def _record_of_model(
         work = lambda method=method: method.denoise(pipeline, noised.batch, noised.x_t, noised.t)  # noqa: E731
         attributed, seconds = timed(pipeline.model.device, seed, work)
         methods[name] = {"seconds": seconds} | judge(attributed.maps.float().cpu().numpy(), words, found)
-    return {"mse": denoising_mse(pipeline, noised), "methods": methods}
+    return {"mse": denoising_mse(pipeline, noised), "regions": described(found), "methods": methods}
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ import numpy as np
 from bcos_diffusion.evaluation.clock import timed
 from bcos_diffusion.evaluation.judge import judge
 from bcos_diffusion.evaluation.setup import Contender, Record, Setup
-from bcos_diffusion.evaluation.truth import regions
+from bcos_diffusion.evaluation.truth import described, regions
 from bcos_diffusion.evaluation.words import group
 from bcos_diffusion.scenes import Scenes
 
@@ -39,6 +39,6 @@ def _record_of_model(setup: Setup, contender: Contender, caption: str, number: i
     return {
         "named": sum(group(word) == "object" for word in words),
         "drawn": sum(region.kind == "object" for region in found),
-        "regions": [{"word": r.word, "kind": r.kind, "pixels": int(r.mask.sum())} for r in found],
+        "regions": described(found),
         "methods": methods,
     }

@@ -33,7 +33,7 @@ class Options:
     scenes: int = 1000
     validation: int = 200
     costly_scenes: int = 100
-    costly: tuple[str, ...] = ()
+    costly: tuple[str, ...] = ("integrated_gradients", "gradient")
     seed: int = 0
     steps: int = 25
     guidance: float = 2.0

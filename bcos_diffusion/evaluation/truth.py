@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,3 +33,8 @@ def regions(words: Sequence[str], masks: Mapping[str, Mask]) -> list[Region]:
         for number, word in enumerate(words)
         if group(word) in ("object", "colour") and word in masks and np.any(masks[word])
     ]
+
+
+def described(found: Sequence[Region]) -> list[dict[str, Any]]:
+    """Regions as a record keeps them: how many pixels, and not which."""
+    return [{"word": r.word, "kind": r.kind, "pixels": int(r.mask.sum())} for r in found]

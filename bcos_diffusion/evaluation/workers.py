@@ -8,7 +8,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from pathlib import Path
 
 import torch
 
@@ -20,7 +19,7 @@ _HERE: dict[str, Setup] = {}
 
 
 def run_all(
-    setup: Setup, out: Path, shards: Sequence[Shard], workers: int, advance: Callable[[Shard], object]
+    setup: Setup, folder: ShardFolder, shards: Sequence[Shard], workers: int, advance: Callable[[Shard], object]
 ) -> None:
     """Write every shard; ``advance`` is called in this process after each.
 
@@ -30,13 +29,14 @@ def run_all(
     if workers == 1 or len(shards) <= 1:
         with _one_thread(setup):
             for shard in shards:
-                _write(setup, out, shard)
+                folder.write(shard, run_shard(setup, shard))
                 advance(shard)
         return
     context = multiprocessing.get_context("spawn")  # a fork would inherit the locks of torch's threads
-    pool = ProcessPoolExecutor(min(workers, len(shards)), context, _begin, (setup,))
+    count = min(workers, len(shards))
+    pool = ProcessPoolExecutor(count, context, _begin, (setup,))
     try:
-        for future in as_completed([pool.submit(_write_here, out, shard) for shard in shards]):
+        for future in as_completed([pool.submit(_write, folder, shard, count) for shard in shards]):
             advance(future.result())
     finally:
         pool.shutdown(cancel_futures=True)
@@ -66,10 +66,6 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _write_here(out: Path, shard: Shard) -> Shard:
-    _write(_HERE["setup"], out, shard)
+def _write(folder: ShardFolder, shard: Shard, workers: int) -> Shard:
+    folder.write(shard, run_shard(_HERE["setup"], shard), workers)
     return shard
-
-
-def _write(setup: Setup, out: Path, shard: Shard) -> None:
-    ShardFolder(out).write(shard, run_shard(setup, shard))
