@@ -5,16 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from bcos_diffusion.baselines.subject import whole_run
+from bcos_diffusion.evaluation.ablations import Ablations
 from bcos_diffusion.evaluation.colour import judge_colour
+from bcos_diffusion.evaluation.faithfulness import measure
 from bcos_diffusion.evaluation.presence import recall, relation_holds
 from bcos_diffusion.evaluation.setup import Record, Setup
-from bcos_diffusion.evaluation.words import group, without_each_word
-from bcos_diffusion.explain import Explanation, Part, explain, mean_free
+from bcos_diffusion.evaluation.words import group
+from bcos_diffusion.explain import Explanation, Part, explain
 from bcos_diffusion.job import Job
-from bcos_diffusion.networks.denoiser import Conditioning
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
 from bcos_diffusion.scenes import Scene, Scenes, prompts
-from bcos_diffusion.text import TextBatch
 
 
 def record(setup: Setup, split: str, number: int) -> Record:
@@ -39,7 +40,7 @@ def record(setup: Setup, split: str, number: int) -> Record:
         "budget": explanation.budget,
         "completeness": explanation.completeness,
         "reconstruction_mse": explanation.reconstruction_mse,
-        "words": describe_words(explanation, job, draw_without_each_word(pipeline, job)),
+        "words": describe_words(explanation, job, effects_of_words(pipeline, job)),
         "colour_error": error,
         "colour_right": right,
         "objects": judge_objects(image, words),
@@ -47,41 +48,30 @@ def record(setup: Setup, split: str, number: int) -> Record:
     }
 
 
-def describe_words(explanation: Explanation, job: Job, redrawn: Tensor) -> list[Record]:
-    """What each word gave to a picture, in three measures, and what changed when it was dropped, all L2 but mass.
+def effects_of_words(pipeline: BcosDiffusionPipeline, job: Job) -> list[float]:
+    """How much the picture of a job of one changes when each word is dropped from its start on: L2 norms."""
+    changes = Ablations(whole_run(pipeline, job, 0), "drop").of_words()  # [words, 1, H, W]
+    found: list[float] = changes.double().flatten(1).norm(dim=1).tolist()
+    return found
 
-    tokens: into how many it was cut; share: its absolute relevance (Eq. 8); mass: |c_i|; mean_free: norm of its
-    mean-free map; norm: norm of its map; effect: norm of the change. redrawn: ``[words, 6, H, W]``.
+
+def describe_words(explanation: Explanation, job: Job, effects: list[float]) -> list[Record]:
+    """What each word gave to a picture, in every measure, and what changed when it was dropped.
+
+    tokens: into how many it was cut; share: its absolute relevance (Eq. 8); others: as
+    :class:`~bcos_diffusion.evaluation.faithfulness.WordEffect` has them.
     """
-    batch, image = job.batch, explanation.trace.image.double()
+    batch, image = job.batch, explanation.trace.image
     positive: list[Part] = [part for part in explanation.words if not part.negative]
     return [
-        {
-            "text": part.text,
+        vars(measure(part.text, part.map, image, effect))
+        | {
             "group": group(part.text),
             "tokens": int((batch.word_index[0] == number).sum()),
             "share": part.relevance_absolute,
-            "mass": abs(part.mass),
-            "mean_free": float(mean_free(part.map.double(), image).norm()),
-            "norm": float(part.map.double().norm()),
-            "effect": float((image - changed.double()).norm()),
         }
-        for number, (part, changed) in enumerate(zip(positive, redrawn, strict=True))
+        for number, (part, effect) in enumerate(zip(positive, effects, strict=True))
     ]
-
-
-@torch.no_grad()
-def draw_without_each_word(pipeline: BcosDiffusionPipeline, job: Job) -> Tensor:
-    """The picture of a job of one, redrawn from its noise without each of its words: ``[words, 6, H, W]``."""
-    dropped = without_each_word(job.batch[:1])
-    count = len(dropped.mask)
-    batches = [dropped] if job.rows == 1 else [dropped, *[job.batch[1:]] * count]
-    text = pipeline.model.condition(TextBatch.concatenate(batches))
-    # The sampler reads a prompt and its counterpart side by side.
-    order = torch.arange(job.rows * count, device=text.mask.device).view(job.rows, count).t().flatten()
-    text = Conditioning(text.values[order], text.keys[order], text.mask[order])
-    first = job.first.expand(count, -1, -1, -1)
-    return pipeline._sample(text, job.rows, first, job.steps, job.guidance, job.update, job.alpha_bar)
 
 
 def judge_objects(image: Tensor, words: list[str]) -> Record:

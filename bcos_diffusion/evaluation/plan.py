@@ -8,10 +8,18 @@ from bcos_diffusion.evaluation import full_run, regime_a, regime_b
 from bcos_diffusion.evaluation.setup import Record, Setup
 from bcos_diffusion.evaluation.shards import Shard, cut
 
-PARTS: dict[str, Callable[[Setup, str, int], Record]] = {
-    "regime_a": regime_a.record,
-    "regime_b": regime_b.record,
-    "full_run": full_run.record,
+Make = Callable[[Setup, Shard], list[Record]]
+
+
+def each(record: Callable[[Setup, str, int], Record]) -> Make:
+    """A part whose scenes know nothing of each other."""
+    return lambda setup, shard: [record(setup, shard.split, number) for number in range(shard.first, shard.end)]
+
+
+PARTS: dict[str, Make] = {
+    "regime_a": each(regime_a.record),
+    "regime_b": each(regime_b.record),
+    "full_run": each(full_run.record),
 }
 
 
@@ -36,7 +44,6 @@ def can_be_explained(setup: Setup) -> bool:
     return True
 
 
-def run_shard(setup: Setup, shard: Shard) -> Callable[[str, int], Record]:
-    """The function that makes the records of a shard."""
-    make = PARTS[shard.part]
-    return lambda split, number: make(setup, split, number)
+def records(setup: Setup, shard: Shard) -> list[Record]:
+    """Make the records of a shard."""
+    return PARTS[shard.part](setup, shard)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import numpy as np
-import torch
+from functools import partial
 
-from bcos_diffusion.diffusion import predicted_x_0
+from bcos_diffusion.baselines.removal import REMOVALS
+from bcos_diffusion.baselines.subject import one_step
 from bcos_diffusion.evaluation.clock import timed
-from bcos_diffusion.evaluation.judge import judge
+from bcos_diffusion.evaluation.effects import Effects
+from bcos_diffusion.evaluation.localised import localise
 from bcos_diffusion.evaluation.noised import Noised, noise_scene
 from bcos_diffusion.evaluation.setup import Contender, Record, Setup
 from bcos_diffusion.evaluation.truth import Region, described, regions
-from bcos_diffusion.pipeline import BcosDiffusionPipeline
 from bcos_diffusion.scenes import Scenes
 
 
@@ -35,19 +35,16 @@ def _record_of_model(
 ) -> Record:
     """What the methods of one model say of a noised scene; effects of words on the test split alone."""
     pipeline, seed, words = contender.pipeline, setup.options.seed + number, noised.batch.words[0]
+    subject = one_step(pipeline, noised.batch, noised.x_t, noised.t)
+    effects = Effects(subject, REMOVALS if split == "test" else (), seed)
     methods: Record = {}
     for name, method in setup.methods(contender, number).items():
-        work = lambda method=method: method.denoise(pipeline, noised.batch, noised.x_t, noised.t)  # noqa: E731
+        work = partial(method.denoise, pipeline, noised.batch, noised.x_t, noised.t)
         attributed, seconds = timed(pipeline.model.device, seed, work)
-        methods[name] = {"seconds": seconds} | judge(attributed.maps.float().cpu().numpy(), words, found)
-    return {"mse": denoising_mse(pipeline, noised), "regions": described(found), "methods": methods}
-
-
-@torch.no_grad()
-def denoising_mse(pipeline: BcosDiffusionPipeline, noised: Noised) -> np.ndarray:
-    """Mean squared error of the predicted x_0 over six channels, at every level: ``[N]``."""
-    text = type(noised.batch).concatenate([noised.batch] * len(noised.t))
-    predicted = pipeline.model(noised.x_t, noised.t, text)
-    alpha_bar = pipeline.alpha_bar.to(noised.x_t)[noised.t][:, None, None, None]
-    x_hat = predicted_x_0(predicted, noised.x_t, alpha_bar, pipeline.model.unet.predicts, pipeline.defaults.update)
-    return (x_hat.double() - noised.x_0).pow(2).flatten(1).mean(1).cpu().numpy()
+        methods[name] = {
+            "seconds": seconds,
+            **localise(attributed.maps.float().cpu().numpy(), words, found),
+            "faithfulness": effects.judged(attributed),
+        }
+    mse = (subject.image().double() - noised.x_0).pow(2).flatten(1).mean(1)
+    return {"mse": mse.tolist(), "regions": described(found), "methods": methods}

@@ -52,13 +52,13 @@ class ShardFolder:
         """Whether a shard is done."""
         return (self.folder / shard.name).is_file()
 
-    def write(self, shard: Shard, record: Callable[[str, int], Record], workers: int = 1) -> None:
+    def write(self, shard: Shard, make: Callable[[Shard], list[Record]], workers: int = 1) -> None:
         """Make and write the records of a shard; the file appears when the last one is made.
 
         workers: how many processes share the time that it takes.
         """
         begin = time.perf_counter()
-        records = [rounded(record(shard.split, number)) for number in range(shard.first, shard.end)]
+        records = rounded(make(shard))
         values = {"seconds": (time.perf_counter() - begin) / workers, "records": records}
         text = json.dumps(values, separators=(",", ":"), sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
         write_atomically(self.folder / shard.name, lambda temporary: temporary.write_text(text, encoding="utf-8"))

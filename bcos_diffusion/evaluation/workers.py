@@ -8,10 +8,11 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 
-from bcos_diffusion.evaluation.plan import run_shard
+from bcos_diffusion.evaluation.plan import records
 from bcos_diffusion.evaluation.setup import Setup
 from bcos_diffusion.evaluation.shards import Shard, ShardFolder
 
@@ -29,7 +30,7 @@ def run_all(
     if workers == 1 or len(shards) <= 1:
         with _one_thread(setup):
             for shard in shards:
-                folder.write(shard, run_shard(setup, shard))
+                folder.write(shard, partial(records, setup))
                 advance(shard)
         return
     context = multiprocessing.get_context("spawn")  # a fork would inherit the locks of torch's threads
@@ -67,5 +68,5 @@ def _end_with_parent() -> None:
 
 
 def _write(folder: ShardFolder, shard: Shard, workers: int) -> Shard:
-    folder.write(shard, run_shard(_HERE["setup"], shard), workers)
+    folder.write(shard, partial(records, _HERE["setup"]), workers)
     return shard

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Sequence, Set
+from dataclasses import fields
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from bcos_diffusion.evaluation.faithfulness import WordEffect, faithfulness
 from bcos_diffusion.evaluation.setup import Record
-from bcos_diffusion.evaluation.statistics import bootstrap, mean, ratio, spearman
-from bcos_diffusion.evaluation.words import GROUPS, is_content
+from bcos_diffusion.evaluation.statistics import bootstrap, mean, ratio
+from bcos_diffusion.evaluation.words import GROUPS
 
 ORIGINS = ("tokens", "x_T", "time", "other")
-MEASURES = ("mass", "mean_free", "norm")
-FEWEST_WORDS = 3
 SMALL = frozenset({"function", "relation"})
-Keep = Callable[[Record], bool]
 
 
 def full_run(records: Sequence[Record]) -> dict[str, Any]:
@@ -28,7 +24,7 @@ def full_run(records: Sequence[Record]) -> dict[str, Any]:
         "budget": shares,
         "axioms": {"completeness": shares["worst_completeness"], "mass_of_function_words": largest_silent(records)},
         "mass": mass_by_group(records),
-        "relevance_and_effect": correlations([record["words"] for record in records]),
+        "relevance_and_effect": faithfulness([[word_effects(record)] for record in records]),
         "background": colours(records),
         "objects_drawn": objects([_judged(record["objects"]) for record in records]),
         "objects_in_real_scenes": objects([_judged(record["real"]) for record in records]),
@@ -86,37 +82,10 @@ def _times(pairs: Sequence[tuple[tuple[float, float], tuple[float, float]]]) -> 
     return first / second if second else (math.inf if first > 0 else math.nan)
 
 
-KEYS: dict[str, tuple[bool, Keep]] = {
-    "mean_over_prompts_content": (False, lambda word: is_content(word["text"])),
-    "pooled_content": (True, lambda word: is_content(word["text"])),
-    "pooled_objects": (True, lambda word: bool(word["group"] == "object")),
-    "mean_over_prompts_all": (False, lambda word: True),
-    "pooled_all": (True, lambda word: True),
-}
-"""Which words, and whether they are ranked within their prompt or all together. Among objects alone colour words, which
-change most pixels, cannot help a correlation."""
-
-
-def correlations(prompts: Sequence[Sequence[Record]]) -> dict[str, Any]:
-    """Spearman's rho of each measure of a word with the effect of dropping it, of prompts of three content words."""
-    rich = [words for words in prompts if sum(is_content(word["text"]) for word in words) >= FEWEST_WORDS]
-    result: dict[str, Any] = {"prompts": len(prompts), "prompts_with_3_content_words": len(rich)}
-    for measure in MEASURES:
-        result[measure] = {
-            key: bootstrap([_pairs(words, keep, measure) for words in prompts], _pooled)
-            if pooled
-            else bootstrap([spearman(*_pairs(words, keep, measure).T) for words in rich], mean)
-            for key, (pooled, keep) in KEYS.items()
-        }
-    return result
-
-
-def _pairs(words: Sequence[Record], keep: Keep, measure: str) -> NDArray[np.float64]:
-    return np.array([(word[measure], word["effect"]) for word in words if keep(word)], np.float64).reshape(-1, 2)
-
-
-def _pooled(drawn: Sequence[NDArray[np.float64]]) -> float:
-    return spearman(*np.concatenate(drawn).T)
+def word_effects(record: Record) -> list[WordEffect]:
+    """The words of a record as what their relevance and effect are compared by."""
+    names = [field.name for field in fields(WordEffect)]
+    return [WordEffect(**{name: word[name] for name in names}) for word in record["words"]]
 
 
 def colours(records: Sequence[Record]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""All that is said of the maps of one method on one picture, at one or several noise levels."""
+"""Where the maps of one method lie on one picture, at one or several noise levels."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ SILENT = ("function", "relation")
 """Groups of words that have no place in a picture."""
 
 
-def judge(maps: NDArray[np.floating[Any]], words: Sequence[str], regions: Sequence[Region]) -> dict[str, Any]:
+def localise(maps: NDArray[np.floating[Any]], words: Sequence[str], regions: Sequence[Region]) -> dict[str, Any]:
     """Localisation of every region's word at N levels. maps: ``[words, N, H, W]``.
 
     Returns ``regions``, for each its numbers ``[N]`` by name (``iou`` ``[N, thresholds]`` and
     ``precision`` ``[N, recalls]``, of ``GRID`` and ``RECALLS``; ``leakage`` NaN where no other object is), and
     ``function_mass`` ``[N]``, NaN where the caption has no function word.
     """
-    levels = [_judge_level(np.asarray(maps[:, level], np.float64), regions) for level in range(maps.shape[1])]
+    levels = [_at_level(np.asarray(maps[:, level], np.float64), regions) for level in range(maps.shape[1])]
     silent = np.array([group(word) in SILENT for word in words])
     function_mass = [
         local.share_of_mass(maps[:, level], silent) if silent.any() else np.nan for level in range(maps.shape[1])
@@ -35,7 +35,7 @@ def judge(maps: NDArray[np.floating[Any]], words: Sequence[str], regions: Sequen
     return {"regions": found, "function_mass": np.array(function_mass)}
 
 
-def _judge_level(maps: NDArray[np.float64], regions: Sequence[Region]) -> list[dict[str, Any]]:
+def _at_level(maps: NDArray[np.float64], regions: Sequence[Region]) -> list[dict[str, Any]]:
     if not regions:
         return []
     masks = np.stack([region.mask for region in regions])
