@@ -12,6 +12,8 @@ from bcos_diffusion.evaluation import localisation as local
 from bcos_diffusion.evaluation.truth import Region
 from bcos_diffusion.evaluation.words import group
 
+DIGITS = 4
+"""Of curves, which are most of what a record holds."""
 SILENT = ("function", "relation")
 """Groups of words that have no place in a picture."""
 
@@ -45,8 +47,8 @@ def _at_level(maps: NDArray[np.float64], regions: Sequence[Region]) -> list[dict
     foreign[objects] = local.others(masks[objects])
     columns = {
         "ap": local.average_precision(own, masks),
-        "iou": local.iou(own, masks),
-        "precision": local.precision_at(own, masks),
+        "iou": local.iou(own, masks).round(DIGITS),
+        "precision": local.precision_at(own, masks).round(DIGITS),
         "pointing": local.pointing(own, masks),
         "mass_inside": local.mass_inside(own, masks),
         "leakage": local.mass_inside(own, foreign),

@@ -12,6 +12,7 @@ from bcos_diffusion.evaluation.localised import localise
 from bcos_diffusion.evaluation.noised import Noised, noise_scene
 from bcos_diffusion.evaluation.setup import Contender, Record, Setup
 from bcos_diffusion.evaluation.truth import Region, described, regions
+from bcos_diffusion.evaluation.words import is_content
 from bcos_diffusion.scenes import Scenes
 
 
@@ -47,4 +48,9 @@ def _record_of_model(
             "faithfulness": effects.judged(attributed),
         }
     mse = (subject.image().double() - noised.x_0).pow(2).flatten(1).mean(1)
-    return {"mse": mse.tolist(), "regions": described(found), "methods": methods}
+    return {
+        "mse": mse.tolist(),
+        "content_words": sum(map(is_content, words)),
+        "regions": described(found),
+        "methods": methods,
+    }

@@ -12,7 +12,7 @@ from bcos_diffusion.evaluation.effects import Effects
 from bcos_diffusion.evaluation.localised import localise
 from bcos_diffusion.evaluation.setup import Contender, Record, Setup
 from bcos_diffusion.evaluation.truth import described, regions
-from bcos_diffusion.evaluation.words import group
+from bcos_diffusion.evaluation.words import group, is_content
 from bcos_diffusion.scenes import Scenes
 
 REMOVALS = ("drop",)
@@ -51,6 +51,7 @@ def _record_of_model(setup: Setup, contender: Contender, caption: str, number: i
     return {
         "named": sum(group(word) == "object" for word in words),
         "drawn": sum(region.kind == "object" for region in found),
+        "content_words": sum(map(is_content, words)),
         "regions": described(found),
         "methods": methods,
     }

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from bcos_diffusion.evaluation.localisation import GRID, RECALLS, best_threshold
 from bcos_diffusion.evaluation.mask_ap import TAUS, average_precision_of_masks, hits
 from bcos_diffusion.evaluation.setup import Record
-from bcos_diffusion.evaluation.statistics import bootstrap_ratios
+from bcos_diffusion.evaluation.statistics import bootstrap_ratios, mean
 from bcos_diffusion.evaluation.summary.columns import Column, Interval, Take, column, methods_of
 
 EXACT = "exact"
@@ -44,7 +44,23 @@ def localisation(validation: Sequence[Record], test: Sequence[Record], levels: S
                 "precision_recall": curve(test, model, method, "precision", RECALLS),
             },
         }
-    return {"scenes": len(test), "methods": found, "differences": differences(tables)}
+    return {
+        "scenes": len(test),
+        "chance_of_largest_with_rivals": chance(test),
+        "methods": found,
+        "differences": differences(tables),
+    }
+
+
+def chance(records: Sequence[Record]) -> float:
+    """How often choosing among the content words of a caption at random finds an object's own word, where it has rivals."""
+    shares = [
+        1 / record["model"]["content_words"]
+        for record in records
+        for region in record["model"]["regions"]
+        if region["kind"] == "object" and record["model"]["content_words"] > 1
+    ]
+    return mean(shares)
 
 
 def names(records: Sequence[Record]) -> list[tuple[str, str, str]]:
@@ -69,7 +85,7 @@ def curve(records: Sequence[Record], model: str, method: str, name: str, x: NDAr
 
 
 def columns(records: Sequence[Record], model: str, method: str, threshold: float | None) -> dict[str, Column]:
-    """One column a measure. colour_largest and largest: own word has the largest sum in its region."""
+    """One column a measure. largest and colour_largest: own word has the largest sum in its region, of all words."""
     takes: dict[str, Take] = {
         "ap": _of("object", "ap"),
         **({} if threshold is None else {"miou": _iou_at(threshold)}),
@@ -78,6 +94,9 @@ def columns(records: Sequence[Record], model: str, method: str, threshold: float
         "mass_inside": _of("object", "mass_inside"),
         "leakage": _of("object", "leakage"),
         "largest": _of("object", "largest"),
+        "largest_with_rivals": lambda model, kept: (
+            _of("object", "largest")(model, kept) if model["content_words"] > 1 else []
+        ),
         "colour_mass": _of("colour", "mass_inside"),
         "colour_largest": _of("colour", "largest"),
         "function_mass": lambda model, kept: [kept["function_mass"]],
