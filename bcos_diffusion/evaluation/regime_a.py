@@ -10,14 +10,14 @@ from torch import Tensor
 
 from bcos_diffusion.diffusion import T, add_noise, paired_noise
 from bcos_diffusion.encoding import encode
-from bcos_diffusion.evaluation.words import is_content, without_each_word, word_positions
+from bcos_diffusion.evaluation.words import is_content, without_each_word
 from bcos_diffusion.explain import mean_free
+from bcos_diffusion.explanation.attribution import contributions_of_words
 from bcos_diffusion.networks.denoiser import Conditioning
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
 from bcos_diffusion.scenes import COLOURS, Scene
 from bcos_diffusion.scenes.lexicon import plural
 from bcos_diffusion.text import TextBatch
-from bcos_kernels.mode import stacked
 
 SHARES = (0.2, 0.4, 0.6, 0.8)
 """Noise levels, as shares of T."""
@@ -70,33 +70,6 @@ def largest_word(contributions: Tensor, image: Tensor, mask: Tensor) -> int:
     pushes = (mean_free(contributions, image).double() * mask).sum((-2, -1))  # [words]
     best = int(pushes.argmax())
     return best if pushes[best] > 0 else -1
-
-
-@torch.no_grad()
-def contributions_of_words(
-    pipeline: BcosDiffusionPipeline, batch: TextBatch, x_t: Tensor, t: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Predict x_0 for one prompt at several (x_t, t), with what each word contributed to it.
-
-    batch: one row; x_t: ``[N, 6, H, W]``; t: ``[N]``. Returns ``[N, 6, H, W]`` and ``[words, N, 6, H, W]``.
-    """
-    unet, text = pipeline.model.unet, pipeline.model.condition(batch)
-    positions = word_positions(batch)
-    speaking = (positions & batch.value_mask).any(1).nonzero().flatten()
-    alone = text.values * positions[speaking][:, :, None].to(text.values.dtype)  # [speaking, L, D]
-    # In the "additive" form the U-Net reads the tangent of time from the last part, which no word may be.
-    blanks = int(unet.time_adds)
-    parts, n = 1 + len(speaking) + blanks, len(x_t)
-    nothing = torch.zeros_like(text.values).expand(blanks, -1, -1)
-    values = torch.cat([text.values, alone, nothing]).repeat_interleave(n, 0)  # [parts * N, L, D]
-    state = x_t.new_zeros(parts * n, *x_t.shape[1:])
-    state[:n] = x_t
-    with stacked(parts):
-        out = unet(state, t, Conditioning(values, text.keys.expand(n, -1, -1), text.mask.expand(n, -1)))
-    out = out.unflatten(0, (parts, n))
-    contributions = out.new_zeros(len(positions), *out.shape[1:])
-    contributions[speaking] = out[1 : 1 + len(speaking)]
-    return out[0], contributions
 
 
 @torch.no_grad()
