@@ -1,0 +1,217 @@
+"""``bcos-diffusion evaluate``: judge explanations against ground truth, and write one page and its numbers."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from bcos_diffusion.commands.options import Sampling
+from bcos_diffusion.commands.progress import progress
+
+if TYPE_CHECKING:
+    from bcos_diffusion.evaluation.setup import Options, Setup
+    from bcos_diffusion.many import Share
+    from bcos_diffusion.pipeline import BcosDiffusionPipeline
+
+Part = Literal["regime_a", "regime_b", "missing", "quality", "examples"]
+PARTS: tuple[Part, ...] = ("regime_a", "regime_b", "missing", "quality", "examples")
+KEPT = "measured"
+"""The folder, below the report's, of what a run that is stopped goes on from."""
+
+
+@dataclass(frozen=True)
+class Amount:
+    """How much a preset measures: test scenes, validation scenes, scenes for costly methods, pictures drawn."""
+
+    scenes: int
+    validation: int
+    costly_scenes: int
+    pictures: int
+
+
+PRESETS = {"scenes": Amount(1000, 200, 100, 1000), "quick": Amount(10, 10, 2, 16)}
+
+
+def evaluate(
+    preset: Literal["scenes", "quick"] = "scenes",
+    model: Annotated[str | None, tyro.conf.arg(metavar="FOLDER|HUB-ID")] = None,
+    twin: Annotated[str | None, tyro.conf.arg(metavar="FOLDER|HUB-ID")] = None,
+    scenes: Annotated[int | None, tyro.conf.arg(metavar="N")] = None,
+    pictures: Annotated[int | None, tyro.conf.arg(metavar="N")] = None,
+    costly_scenes: Annotated[int | None, tyro.conf.arg(metavar="N")] = None,
+    steps: Annotated[int | None, tyro.conf.arg(metavar="N")] = None,
+    guidance: Annotated[float | None, tyro.conf.arg(metavar="SCALE")] = None,
+    seed: int = 0,
+    only: tuple[Part, ...] = PARTS,
+    workers: int = 1,
+    share: Annotated[str, tyro.conf.arg(metavar="I/N")] = "0/1",
+    device: str = "auto",
+    out: Path = Path("bcos-evaluation"),
+) -> None:
+    """Judge explanations against ground truth, beside every rival's: one page, report.html, and report.json.
+
+    Run the same command again to go on where it was cut.
+
+    Args:
+        preset: How much is measured: "scenes", the whole protocol (hours), or "quick", a first look (minutes).
+        model: Folder or hub id of a model; without it, the model that comes with the package.
+        twin: A model of ordinary layers and the same budget, to say what exactness costs; without it, that is left out.
+        scenes: Test scenes, instead of the preset's.
+        pictures: Pictures drawn for image quality, instead of the preset's.
+        costly_scenes: Scenes on which methods of many passes run, instead of the preset's.
+        steps: Sampling steps, 1 to 1000; without it, as the model says.
+        guidance: Scale of classifier-free guidance, 1 for none; without it, as the model says.
+        seed: Of scenes, noise and pictures.
+        only: Which parts to measure; others are named as missing in the report.
+        workers: Processes of one thread each; on a GPU leave it at 1.
+        share: Which part of the work this run does, such as 0/2 and 1/2 of two runs into one folder.
+        device: auto, cpu, cuda, cuda:1, mps.
+        out: Folder to write into.
+    """
+    given = {k: v for k, v in locals().items() if k not in ("device", "workers", "share", "out")}
+    amount = _amount(preset, scenes, pictures, costly_scenes)
+    mine = _share(share)
+    if workers < 1:
+        raise ValueError(f"workers must be at least 1, got {workers}")
+    drawing = Sampling(model=model, seed=seed, steps=steps, guidance=guidance, device=device)
+    pipeline = drawing.load()
+    ordinary = replace(drawing, model=twin).load() if twin is not None else None
+    options = _options(pipeline, drawing, amount)
+    _require_writable(out)
+    result, setup = _measure(out / KEPT, pipeline, ordinary, options, only, workers, mine)
+    if mine.rank == 0:
+        _measure_parts(out / KEPT, result, setup, amount.pictures, only)
+    result["settings"] |= {"preset": preset, "pictures": amount.pictures}
+    result |= {"command": _command(given, out), "date": date.today().isoformat()}
+    _write(out, result, setup, "examples" in only)
+
+
+def _amount(preset: str, scenes: int | None, pictures: int | None, costly_scenes: int | None) -> Amount:
+    """The preset's numbers where none are given. Raises ValueError for fewer pictures than can be compared."""
+    given = {"scenes": scenes, "pictures": pictures, "costly_scenes": costly_scenes}
+    amount = replace(PRESETS[preset], **{name: value for name, value in given.items() if value is not None})
+    if amount.scenes < 1 or amount.pictures < 8 or amount.costly_scenes < 0:
+        raise ValueError(
+            "scenes must be at least 1, pictures at least 8 and costly scenes at least 0,"
+            f" got {amount.scenes}, {amount.pictures} and {amount.costly_scenes}"
+        )
+    least = {name: min(getattr(amount, name), amount.scenes) for name in ("validation", "costly_scenes")}
+    return replace(amount, **least)
+
+
+def _share(text: str) -> Share:
+    """Read "I/N". Raises ValueError for anything else, and for I outside 0 to N - 1."""
+    from bcos_diffusion.many import Share
+
+    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not found or int(found[1]) >= int(found[2]):
+        raise ValueError(f"share must be I/N with I from 0 to N - 1, such as 0/2, got {text!r}")
+    return Share(int(found[1]), int(found[2]))
+
+
+def _require_writable(out: Path) -> None:
+    """Raise OSError now rather than after hours of work."""
+    from bcos_kernels.files import write_atomically
+
+    try:
+        write_atomically(out / KEPT / ".writable", lambda temporary: temporary.touch())
+        (out / KEPT / ".writable").unlink()
+    except OSError as error:
+        raise OSError(f"cannot write into {out}: {error.__cause__ or error}") from None
+
+
+def _options(pipeline: BcosDiffusionPipeline, drawing: Sampling, amount: Amount) -> Options:
+    from bcos_diffusion.evaluation.setup import Options
+
+    steps, guidance, update = pipeline._settings(drawing.steps, drawing.guidance, None)
+    return Options(
+        scenes=amount.scenes, validation=amount.validation, costly_scenes=amount.costly_scenes, seed=drawing.seed,
+        steps=steps, guidance=guidance, update=update,
+    )  # fmt: skip
+
+
+def _measure(
+    folder: Path, pipeline: BcosDiffusionPipeline, twin: BcosDiffusionPipeline | None, options: Options,
+    only: Sequence[Part], workers: int, share: Share,
+) -> tuple[dict[str, Any], Setup]:  # fmt: skip
+    """Both regimes and whole runs, by the protocol's own runner."""
+    from bcos_diffusion.evaluation import protocol
+    from bcos_diffusion.evaluation.plan import plan
+    from bcos_diffusion.evaluation.segmenter import Segmenter
+
+    segmenter = Segmenter.load() if "regime_b" in only else None
+    setup, _ = protocol.prepare(pipeline, options, None, twin, segmenter)
+    known = 0
+
+    with progress(len(plan(setup)), "shard") as advance:
+
+        def tick(done: int, total: int, shard: object) -> None:
+            nonlocal known
+            for _ in range(done - known):
+                advance()
+            known = done
+
+        result = protocol.run(folder, pipeline, options, None, twin, segmenter, workers, share, tick)
+    return result, setup
+
+
+def _measure_parts(folder: Path, result: dict[str, Any], setup: Setup, pictures: int, only: Sequence[Part]) -> None:
+    """Add what is measured on sets of pictures, each kept when it is done."""
+    from bcos_diffusion.evaluation.kept import kept
+    from bcos_diffusion.evaluation.quality import quality
+    from bcos_diffusion.many import weights_digest
+
+    options = setup.options
+    sampling = {"seed": options.seed, "steps": options.steps, "guidance": options.guidance}
+    if "quality" in only:
+        for name, contender in setup.contenders.items():
+            settings = {"weights": weights_digest(contender.pipeline.model), "count": pictures, **sampling}
+            with progress(pictures, "picture") as advance:
+                part = kept(
+                    folder / f"quality-{name}.json", settings,
+                    lambda one=contender.pipeline, tick=advance: quality(
+                        one, pictures, **sampling, advance=lambda drawn: [tick() for _ in range(drawn)]
+                    ),
+                )  # fmt: skip
+            result.setdefault("quality", {})[name] = part["found"]
+            result["seconds"] += part["seconds"]
+
+
+def _command(given: Mapping[str, Any], out: Path) -> str:
+    """The command line that measures the same again."""
+    words = ["bcos-diffusion", "evaluate"]
+    for name, value in given.items():
+        if value is None or value == PARTS:
+            continue
+        words += [f"--{name.replace('_', '-')}", *(map(str, value) if isinstance(value, tuple) else [str(value)])]
+    return shlex.join([*words, "--out", str(out)])
+
+
+def _write(out: Path, result: dict[str, Any], setup: Setup, with_examples: bool) -> None:
+    from bcos_diffusion.evaluation.json_values import for_json
+    from bcos_diffusion.evaluation.page.examples import count, sheets
+    from bcos_diffusion.evaluation.page.overview import lead
+    from bcos_diffusion.evaluation.page.report import report
+    from bcos_diffusion.evaluation.plan import plan
+    from bcos_diffusion.evaluation.shards import ShardFolder
+    from bcos_kernels.files import write_atomically, write_json
+
+    values = for_json(result)
+    write_json(out / "report.json", values)
+    shown = []
+    if with_examples:
+        folder = ShardFolder(out / KEPT)
+        read = lambda part: folder.read([s for s in plan(setup) if (s.part, s.split) == (part, "test")])  # noqa: E731
+        with progress(count(values), "example") as advance:
+            shown = sheets(setup, values, read, advance)
+    page = report(values, shown)
+    write_atomically(out / "report.html", lambda temporary: temporary.write_text(page, encoding="utf-8"))
+    print("\n".join(lead(values)))
+    print(f"\n{out / 'report.html'} shows it, {out / 'report.json'} has the numbers")
