@@ -18,11 +18,18 @@ class Attributed:
 
     maps: ``[words, N, H, W]``, fp32, larger where a pixel is more the word's (0 where a method knows no more than
     that it is not); scores: ``[words, N]``, how much of the whole image is. Words are those of ``TextBatch.words``, in
-    order, those that carry no value included. Maps of different words are comparable: none is scaled by its own maximum.
+    order, those that carry no value included. Maps of different words are comparable: none is scaled by its own
+    maximum.
     """
 
     maps: Tensor
     scores: Tensor
+
+    @classmethod
+    def of_maps(cls, maps: Tensor) -> Attributed:
+        """Maps with the L2 norm over pixels as their scores, the measure in which effects of words are given too."""
+        maps = maps.float()
+        return cls(maps, maps.flatten(2).norm(dim=2))
 
 
 class Attribution(Protocol):
