@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
+from tqdm import tqdm
 
 from bcos_diffusion.commands.options import Sampling
 from bcos_diffusion.commands.progress import progress
@@ -28,15 +29,19 @@ KEPT = "measured"
 
 @dataclass(frozen=True)
 class Amount:
-    """How much a preset measures: test scenes, validation scenes, scenes for costly methods, pictures drawn."""
+    """How much a preset measures: test scenes, validation scenes, scenes for costly methods, pictures drawn; and what."""
 
     scenes: int
     validation: int
     costly_scenes: int
     pictures: int
+    parts: tuple[Part, ...] = PARTS
 
 
-PRESETS = {"scenes": Amount(1000, 200, 100, 1000), "quick": Amount(10, 10, 2, 16)}
+PRESETS = {
+    "scenes": Amount(1000, 200, 100, 1000),
+    "quick": Amount(10, 10, 2, 16, ("regime_a", "regime_b", "quality", "examples")),
+}
 
 
 def evaluate(
@@ -49,7 +54,7 @@ def evaluate(
     steps: Annotated[int | None, tyro.conf.arg(metavar="N")] = None,
     guidance: Annotated[float | None, tyro.conf.arg(metavar="SCALE")] = None,
     seed: int = 0,
-    only: tuple[Part, ...] = PARTS,
+    only: Annotated[tuple[Part, ...] | None, tyro.conf.arg(metavar="PART …")] = None,
     workers: int = 1,
     share: Annotated[str, tyro.conf.arg(metavar="I/N")] = "0/1",
     device: str = "auto",
@@ -69,7 +74,7 @@ def evaluate(
         steps: Sampling steps, 1 to 1000; without it, as the model says.
         guidance: Scale of classifier-free guidance, 1 for none; without it, as the model says.
         seed: Of scenes, noise and pictures.
-        only: Which parts to measure; others are named as missing in the report.
+        only: Which parts to measure: regime_a, regime_b, missing, quality, examples; without it, as the preset says.
         workers: Processes of one thread each; on a GPU leave it at 1.
         share: Which part of the work this run does, such as 0/2 and 1/2 of two runs into one folder.
         device: auto, cpu, cuda, cuda:1, mps.
@@ -77,6 +82,7 @@ def evaluate(
     """
     given = {k: v for k, v in locals().items() if k not in ("device", "workers", "share", "out")}
     amount = _amount(preset, scenes, pictures, costly_scenes)
+    parts = amount.parts if only is None else only
     mine = _share(share)
     if workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
@@ -85,12 +91,14 @@ def evaluate(
     ordinary = replace(drawing, model=twin).load() if twin is not None else None
     options = _options(pipeline, drawing, amount)
     _require_writable(out)
-    result, setup = _measure(out / KEPT, pipeline, ordinary, options, only, workers, mine)
-    if mine.rank == 0:
-        _measure_parts(out / KEPT, result, setup, amount.pictures, only)
+    result, setup = _measure(out / KEPT, pipeline, ordinary, options, parts, workers, mine)
+    if mine.rank > 0:
+        print(f"share {share} is done; run --share 0/{mine.world} again when all are, for the report")
+        return
+    _measure_parts(out / KEPT, result, setup, amount.pictures, parts)
     result["settings"] |= {"preset": preset, "pictures": amount.pictures}
     result |= {"command": _command(given, out), "date": date.today().isoformat()}
-    _write(out, result, setup, "examples" in only)
+    _write(out, result, setup, "examples" in parts)
 
 
 def _amount(preset: str, scenes: int | None, pictures: int | None, costly_scenes: int | None) -> Amount:
@@ -159,6 +167,8 @@ def _measure(
             known = done
 
         result = protocol.run(folder, pipeline, options, None, twin, segmenter, workers, share, tick)
+    if segmenter is not None and "regime_b" in result:
+        result["regime_b"]["segmenter"] = {"name": segmenter.name, "miou": segmenter.card["scores"]["miou"]}
     return result, setup
 
 
@@ -170,6 +180,30 @@ def _measure_parts(folder: Path, result: dict[str, Any], setup: Setup, pictures:
             part = _quality(folder / f"quality-{name}.json", contender.pipeline, options, pictures)
             result.setdefault("quality", {})[name] = part["found"]
             result["seconds"] += part["seconds"]
+    if "missing" in only:
+        part = _missing(folder, setup.contender.pipeline)
+        result["missing"] = part["found"]
+        result["seconds"] += part["seconds"]
+
+
+def _missing(folder: Path, pipeline: BcosDiffusionPipeline) -> dict[str, Any]:
+    """Missing concepts and repair, with the model's own steps and guidance, by which it is calibrated."""
+    from bcos_diffusion.evaluation.kept import kept
+    from bcos_diffusion.evaluation.segmenter import Segmenter
+    from bcos_diffusion.many import weights_digest
+    from bcos_diffusion.missing.protocol import Sizes, measure_missing
+
+    sizes, segmenter = Sizes(), Segmenter.load()
+
+    def work() -> dict[str, Any]:
+        with tqdm(unit="picture", disable=None, leave=False) as bar:
+            try:
+                return measure_missing(pipeline, segmenter, sizes, folder / "missing", bar.update)
+            except ValueError as error:  # a model that draws every object, or none, or that cannot be explained
+                return {"left_out": str(error)}
+
+    settings = {"weights": weights_digest(pipeline.model), "segmenter": segmenter.name, **asdict(sizes)}
+    return kept(folder / "missing.json", settings, work)
 
 
 def _quality(path: Path, pipeline: BcosDiffusionPipeline, options: Options, pictures: int) -> dict[str, Any]:
@@ -193,7 +227,7 @@ def _command(given: Mapping[str, Any], out: Path) -> str:
     """The command line that measures the same again."""
     words = ["bcos-diffusion", "evaluate"]
     for name, value in given.items():
-        if value is None or value == PARTS:
+        if value is None:
             continue
         words += [f"--{name.replace('_', '-')}", *(map(str, value) if isinstance(value, tuple) else [str(value)])]
     return shlex.join([*words, "--out", str(out)])

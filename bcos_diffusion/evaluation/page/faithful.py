@@ -16,8 +16,8 @@ TITLES = {"one_step": "one step", "whole_run": "whole runs"}
 def section(result: Any) -> Section:
     """A table for each regime and way to take a word away, and the curves of deletion and insertion."""
     text = (
-        "The true effect of a word is |x̂(c) − x̂(c without it)| at fixed noise. “Leave one out” measures just that"
-        " when words are dropped, so it is the oracle there and takes no part in the comparison."
+        "The true effect of a word is |x̂(c) − x̂(c without it)| at fixed noise. “Leave one out” measures just that,"
+        " by dropping the word, so it is the oracle and takes no part in the comparison."
     )
     found = part(result, "faithfulness") or {}
     tables, charts = [], []

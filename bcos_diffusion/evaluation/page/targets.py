@@ -77,16 +77,19 @@ def _faithfulness(result: Any) -> list[Target]:
 
 
 def _missing(result: Any) -> list[Target]:
-    def auroc(score: str, when: str) -> Number:
-        return number_at(result, "missing", "natural", score, when, "auroc")
+    moments = part(result, "missing", "separation", "at") or {}
 
-    end, early, theirs = auroc(OURS, "end"), auroc(OURS, "10"), auroc(RIVAL, "end")
+    def auroc(score: str, when: str) -> Number:
+        return number_at(moments, when, score, "auroc")
+
+    end = max(moments, key=int, default="")
+    ours, early, theirs = auroc(OURS, end), auroc(OURS, "10"), auroc("daam_max", end)
     name = "natural missing concepts, AUROC"
     return [
-        _judged(f"{name} at the end", "≥ 0.90", end.both(1, 2), end.known, end.value >= 0.90),
+        _judged(f"{name} at the end", "≥ 0.90", ours.both(1, 2), ours.known, ours.value >= 0.90),
         _judged(f"{name} at step 10 of 25", "≥ 0.80", early.both(1, 2), early.known, early.value >= 0.80),
-        _judged(f"{name} above that of DAAM's intensity", "higher", f"{end.both(1, 2)} against {theirs.both(1, 2)}",
-                end.known and theirs.known, end.value > theirs.value),
+        _judged(f"{name} above that of DAAM's intensity", "higher", f"{ours.both(1, 2)} against {theirs.both(1, 2)}",
+                ours.known and theirs.known, ours.value > theirs.value),
     ]  # fmt: skip
 
 

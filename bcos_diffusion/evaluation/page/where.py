@@ -45,6 +45,11 @@ def _section(result: Any, regime: str) -> Section:
     segmenter = number_at(result, regime, "segmenter", "miou")
     if segmenter.known:
         texts.append(f"The segmenter's own mIoU on held-out scenes: {segmenter.both(100)}%.")
+    drawn = number_at(result, regime, "objects", "model", "share")
+    if drawn.known:
+        texts.append(
+            f"Of the objects that captions name, {drawn.both(100)}% were drawn; the others have no region here."
+        )
     count = number_at(result, regime, "scenes")
     over = f" over {count.text(1, 0)} pictures" if count.known else ""
     tables = [table(f"{title}: methods by measure{over}, 95% intervals", tuple(LOCALISATION.values()),

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-keeping = pytest.importorskip("bcos_diffusion.evaluation.kept")
+from bcos_diffusion.evaluation import kept as keeping
+
 
 
 def test_a_part_is_measured_once_for_its_settings(tmp_path: Path) -> None:
