@@ -10,6 +10,7 @@ from bcos_diffusion.baselines.priors import Centre, Random
 from bcos_diffusion.baselines.rollout import Rollout
 from bcos_diffusion.explanation.attribution import Exact
 
+
 def by_name() -> dict[str, Attribution]:
     """Every method with its settings of the papers, in the order in which tables have them."""
     methods: tuple[Attribution, ...] = (

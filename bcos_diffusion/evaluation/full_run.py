@@ -75,7 +75,7 @@ def describe_words(explanation: Explanation, job: Job, effects: list[float]) -> 
 
 
 def judge_objects(image: Tensor, words: list[str]) -> Record:
-    """How many of the named objects a matched filter finds in an image ``[3, H, W]``, and whether they stand as named."""
+    """How many named objects a matched filter finds in an image ``[3, H, W]``, and whether they stand as named."""
     found, named = recall(image, words)
     return {"found": found, "named": named, "relation": relation_holds(image, words)}
 

@@ -32,5 +32,5 @@ def average_precision_of_masks(shares: ArrayLike) -> NDArray[np.float64]:
     """
     h = np.asarray(shares, np.float64)
     # Recalls and h are ratios of small integers, and 0.29 * 100 is not 29: a recall that h reaches counts.
-    reached = (_RECALLS <= h[..., None] + 1e-9).mean(-1)
+    reached = (h[..., None] + 1e-9 >= _RECALLS).mean(-1)
     return np.asarray((h * reached).mean(-1))

@@ -19,7 +19,7 @@ SHARES = (0.2, 0.4, 0.6, 0.8)
 
 @dataclass(frozen=True)
 class Noised:
-    """A scene at N noise levels. batch: its caption, one row; x_0: ``[1, 6, H, W]``; x_t: ``[N, 6, H, W]``; t: ``[N]``."""
+    """A scene at N levels. batch: its caption, one row; x_0: ``[1, 6, H, W]``; x_t: ``[N, 6, H, W]``; t: ``[N]``."""
 
     batch: TextBatch
     x_0: Tensor

@@ -87,7 +87,7 @@ def bootstrap_ratios(above: ArrayLike, below: ArrayLike, combine: Callable[[Rati
 
 
 def bootstrap_ratio(above: ArrayLike, below: ArrayLike) -> dict[str, float]:
-    """The ratio of two sums over units ``[n]`` with its interval; with counts below, the mean over all that is counted."""
+    """The ratio of two sums over units ``[n]`` with its interval; with counts below, the mean of all that is counted."""
     return bootstrap_ratios(above, below, lambda ratios: ratios[..., 0])
 
 

@@ -24,7 +24,7 @@ class Region:
 
 
 def regions(words: Sequence[str], masks: Mapping[str, Mask]) -> list[Region]:
-    """The regions of the object and colour words of a caption, in order; words whose mask is missing or empty have none.
+    """The regions of the object and colour words of a caption, in order; words with no mask or an empty one have none.
 
     masks: by word, as :attr:`~bcos_diffusion.scenes.dataset.Scene.masks` has them.
     """

@@ -38,7 +38,9 @@ class Knows:
     name: str = "knows"
     label: str = "knows"
 
-    def denoise(self, pipeline: BcosDiffusionPipeline, batch: TextBatch, x_t: torch.Tensor, t: torch.Tensor) -> Attributed:
+    def denoise(
+        self, pipeline: BcosDiffusionPipeline, batch: TextBatch, x_t: torch.Tensor, t: torch.Tensor
+    ) -> Attributed:
         maps = _maps(batch, x_t.shape[-1], self.inside, self.elsewhere)[:, None].repeat(1, len(x_t), 1, 1)
         return Attributed(maps, maps.sum((2, 3)))
 
@@ -54,7 +56,9 @@ class Guesses:
     name: str = "guesses"
     label: str = "guesses"
 
-    def denoise(self, pipeline: BcosDiffusionPipeline, batch: TextBatch, x_t: torch.Tensor, t: torch.Tensor) -> Attributed:
+    def denoise(
+        self, pipeline: BcosDiffusionPipeline, batch: TextBatch, x_t: torch.Tensor, t: torch.Tensor
+    ) -> Attributed:
         maps = torch.rand(len(batch.words[0]), len(x_t), *x_t.shape[2:])
         return Attributed(maps, maps.sum((2, 3)))
 
@@ -68,7 +72,9 @@ class Refuses(Guesses):
 
     name: str = "refuses"
 
-    def denoise(self, pipeline: BcosDiffusionPipeline, batch: TextBatch, x_t: torch.Tensor, t: torch.Tensor) -> Attributed:
+    def denoise(
+        self, pipeline: BcosDiffusionPipeline, batch: TextBatch, x_t: torch.Tensor, t: torch.Tensor
+    ) -> Attributed:
         raise ValueError("this network has no attention")
 
 

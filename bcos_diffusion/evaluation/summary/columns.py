@@ -1,4 +1,4 @@
-"""One measure of one method over scenes: what is summed and how much of it there is, so that scenes can be resampled."""
+"""One measure of one method over scenes: sums and counts by scene, so that scenes can be resampled."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def localisation(validation: Sequence[Record], test: Sequence[Record], levels: S
 
 
 def chance(records: Sequence[Record]) -> float:
-    """How often choosing among the content words of a caption at random finds an object's own word, where it has rivals."""
+    """How often a content word of a caption, chosen at random, is an object's own, where it has rivals."""
     shares = [
         1 / record["model"]["content_words"]
         for record in records

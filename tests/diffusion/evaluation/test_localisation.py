@@ -37,7 +37,11 @@ def test_iou_against_sets_of_pixels() -> None:
 
 def test_mass_leakage_and_pointing_against_loops() -> None:
     beside = local.others(MASKS)
-    inside, leaked, pointed = local.mass_inside(MAPS, MASKS), local.mass_inside(MAPS, beside), local.pointing(MAPS, MASKS)
+    inside, leaked, pointed = (
+        local.mass_inside(MAPS, MASKS),
+        local.mass_inside(MAPS, beside),
+        local.pointing(MAPS, MASKS),
+    )
     for k, values in enumerate(MAPS):
         total = within = outside = 0.0
         best: list[bool] = []

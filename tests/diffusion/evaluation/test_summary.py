@@ -65,11 +65,13 @@ def records(count: int, methods: dict[str, int], levels: int = 2) -> list[dict[s
 
 def values(made: list[dict[str, Any]], method: str, kind: str, name: str) -> list[list[float]]:
     """A measure by scene: of all its words of a kind, one level."""
-    return [
-        [said[name][0] for where, said in zip(r["model"]["regions"], r["model"]["methods"][method]["regions"], strict=True)
-         if where["kind"] == kind]
-        for r in made if method in r["model"]["methods"]
-    ]  # fmt: skip
+    found = []
+    for record in made:
+        model = record["model"]
+        if method in model["methods"]:
+            pairs = zip(model["regions"], model["methods"][method]["regions"], strict=True)
+            found.append([said[name][0] for where, said in pairs if where["kind"] == kind])
+    return found
 
 
 def test_localisation_equals_loops_with_thresholds_from_validation() -> None:
@@ -95,7 +97,9 @@ def test_localisation_equals_loops_with_thresholds_from_validation() -> None:
     rivals = [i % 4 for i in range(12) for _ in range(i % 4)]
     assert found["chance_of_largest_with_rivals"] == pytest.approx(np.mean([1 / (n + 1) for n in rivals]))
     gap = found["differences"]["daam"]["ap"]
-    assert gap["value"] == pytest.approx(found["methods"]["exact"]["ap"]["value"] - found["methods"]["daam"]["ap"]["value"])
+    assert gap["value"] == pytest.approx(
+        found["methods"]["exact"]["ap"]["value"] - found["methods"]["daam"]["ap"]["value"]
+    )
     assert gap["low"] <= gap["value"] <= gap["high"]
 
 
