@@ -1,0 +1,206 @@
+"""Draw until every content word is in the picture, judged by the explanation alone, and early where it can be seen.
+
+A try is traced to a checkpoint; if a word's probability there is so low that complete pictures hardly ever have it,
+the try is left, for less than half of its price. Of tries that were all left, the most promising is taken up again
+where it was left, so that there always is a picture.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bcos_diffusion.job import Job
+from bcos_diffusion.missing.calibration import Calibration
+from bcos_diffusion.missing.run import Run
+from bcos_diffusion.missing.scoring import Scored, score_maps
+from bcos_diffusion.networks.denoiser import Conditioning
+from bcos_diffusion.pipeline import BcosDiffusionPipeline
+
+TRIES = 4
+_SEEDS_APART = 1_000_003
+_NEW_SEEDS = 2
+_STRONGER = 1.5
+_STRONGEST = 3.0
+
+Judge = Callable[[Run, int], tuple[Scored, ...]]
+"""Scores the words of a run's one picture after as many of its steps."""
+
+
+@dataclass(frozen=True)
+class Try:
+    """One attempt. seed: what it was drawn from; strength: by word position, what its value was multiplied by;
+    steps: after how many it was left, or all of them; scores: what its words had then."""
+
+    seed: int
+    strength: Mapping[int, float]
+    steps: int
+    scores: tuple[Scored, ...]
+
+    @property
+    def missing(self) -> tuple[Scored, ...]:
+        """The words that are more likely missing than drawn."""
+        return tuple(scored for scored in self.scores if not scored.drawn)
+
+
+@dataclass(frozen=True)
+class Ensured:
+    """A picture and what it took. image: rgb ``[3, H, W]`` in [0, 1]; chosen: the try that it is; tries: all of them.
+
+    evaluations: how often the network denoised a picture, with its counterpart in guidance; parts: the same with every
+    part of a traced stack counted, since parts cost nearly as much each.
+    """
+
+    prompt: str
+    image: Tensor
+    chosen: Try
+    tries: tuple[Try, ...]
+    evaluations: int
+    parts: int
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The words that are still missing; empty where all are drawn."""
+        return tuple(scored.word for scored in self.chosen.missing)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the image, as JSON-ready values."""
+        return {
+            "prompt": self.prompt,
+            "seed": self.chosen.seed,
+            "missing": list(self.missing),
+            "evaluations": self.evaluations,
+            "parts": self.parts,
+            "chosen": self.tries.index(self.chosen),
+            "tries": [_describe(attempt) for attempt in self.tries],
+        }
+
+
+@dataclass(frozen=True)
+class Search:
+    """How to look for a complete picture. tries: at most; early: whether a try may be left at the checkpoint before
+    the last step; judge: scores the words of a run, by the explanation where none is given.
+    """
+
+    tries: int = TRIES
+    early: bool = True
+    judge: Judge | None = None
+
+    def __post_init__(self) -> None:
+        if self.tries < 1:
+            raise ValueError(f"tries must be at least 1, got {self.tries}")
+
+
+@dataclass
+class _Candidate:
+    run: Run
+    attempt: Try
+    image: Tensor | None = field(default=None)
+
+    @property
+    def promise(self) -> tuple[bool, float]:
+        """Complete pictures first, then the likelier it is that all words are there."""
+        scores = self.attempt.scores
+        return not self.attempt.missing, sum(math.log(max(s.probability, 1e-9)) for s in scores)
+
+
+def ensure(
+    pipeline: BcosDiffusionPipeline,
+    prompt: str,
+    calibration: Calibration,
+    seed: int = 0,
+    search: Search = Search(),
+    negative_prompt: str | None = None,
+    **options: Any,
+) -> Ensured:
+    """Draw a prompt until every content word is there or the tries run out, and return the best try.
+
+    The first try is the picture of ``seed`` itself, the second has a new seed; from then on the words that were
+    missing last also get a stronger value. options: as for :meth:`BcosDiffusionPipeline.job`, whose errors it raises;
+    ValueError also for a prompt without a word that could be missing.
+    """
+    judge = search.judge or partial(judge_by_explanation, calibration)
+    candidates: list[_Candidate] = []
+    strength: dict[int, float] = {}
+    for number in range(search.tries):
+        own = seed + _SEEDS_APART * number
+        job = strengthen(pipeline.job([prompt], [negative_prompt], [own], **options), strength)
+        candidates.append(_attempt(Run(pipeline, job), own, strength, calibration, search, judge))
+        if candidates[-1].image is not None and not candidates[-1].attempt.missing:
+            break
+        strength = _stronger(candidates, number)
+    return _best(prompt, candidates)
+
+
+def judge_by_explanation(calibration: Calibration, run: Run, step: int) -> tuple[Scored, ...]:
+    """What the contributions of words to the x_0 predicted last say; ValueError where no word could be missing."""
+    scores = score_maps(run.words(0), run.predicted[0, 0], run.job.prompts(0).words[0], calibration, step / run.job.steps)
+    if not scores:
+        raise ValueError("the prompt has no word whose object could be missing; name an object to ensure")
+    return scores
+
+
+def strengthen(job: Job, strength: Mapping[int, float]) -> Job:
+    """The same job with the values of some words of its first prompt multiplied. strength: by word position.
+
+    What a word says is scaled, and where it is heard is not, so the explanation stays exact.
+    """
+    if not strength:
+        return job
+    factor = torch.ones_like(job.text.values[:, :, :1])
+    for position, times in strength.items():
+        factor[0, job.batch.word_index[0] == position] = times
+    return replace(job, text=Conditioning(job.text.values * factor, job.text.keys, job.text.mask))
+
+
+def _attempt(
+    run: Run, seed: int, strength: Mapping[int, float], calibration: Calibration, search: Search, judge: Judge
+) -> _Candidate:
+    """Draw to the end, or to the checkpoint where the try is hopeless."""
+    checkpoint = round(calibration.early.share * run.job.steps)
+    if search.early and 0 < checkpoint < run.job.steps:
+        run.advance(checkpoint)
+        scores = judge(run, checkpoint)
+        if min(s.probability for s in scores) < calibration.early.abort_below:
+            return _Candidate(run, Try(seed, dict(strength), checkpoint, scores))
+    run.advance(run.job.steps)
+    return _Candidate(run, Try(seed, dict(strength), run.number, judge(run, run.number)), run.images[0])
+
+
+def _stronger(candidates: Sequence[_Candidate], number: int) -> dict[int, float]:
+    """What to multiply the values of words by in the next try: nothing while new seeds alone are tried."""
+    if number + 1 < _NEW_SEEDS:
+        return {}
+    last = candidates[-1].attempt
+    weak = {s.position: last.strength.get(s.position, 1.0) * _STRONGER for s in last.missing if s.group == "object"}
+    return {position: min(times, _STRONGEST) for position, times in (dict(last.strength) | weak).items()}
+
+
+def _best(prompt: str, candidates: list[_Candidate]) -> Ensured:
+    """The most complete picture; where every try was left early, the most promising one, drawn to its end."""
+    drawn = [c for c in candidates if c.image is not None]
+    best = max(drawn or candidates, key=lambda c: c.promise)
+    image = best.run.finish()[0] if best.image is None else best.image
+    return Ensured(
+        prompt,
+        image,
+        best.attempt,
+        tuple(c.attempt for c in candidates),
+        sum(c.run.evaluations for c in candidates),
+        sum(c.run.parts for c in candidates),
+    )
+
+
+def _describe(attempt: Try) -> dict[str, Any]:
+    return {
+        "seed": attempt.seed,
+        "steps": attempt.steps,
+        "strength": {str(position): times for position, times in attempt.strength.items()},
+        "words": [scored.to_dict() for scored in attempt.scores],
+    }
