@@ -8,30 +8,24 @@ where it was left, so that there always is a picture.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from bcos_diffusion.job import Job
-from bcos_diffusion.missing.calibration import Calibration
 from bcos_diffusion.missing.run import Run
-from bcos_diffusion.missing.scoring import Scored, score_maps
+from bcos_diffusion.missing.scoring import Scored, objects
+from bcos_diffusion.missing.witness import Witness
 from bcos_diffusion.networks.denoiser import Conditioning
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
 
 TRIES = 4
 _SEEDS_APART = 1_000_003
-_NEW_SEEDS = 2
 _STRONGER = 1.5
 _STRONGEST = 3.0
-
-Judge = Callable[[Run, int], tuple[Scored, ...]]
-"""Scores the words of a run's one picture after as many of its steps."""
-
 
 @dataclass(frozen=True)
 class Try:
@@ -85,12 +79,12 @@ class Ensured:
 @dataclass(frozen=True)
 class Search:
     """How to look for a complete picture. tries: at most; early: whether a try may be left at the checkpoint before
-    the last step; judge: scores the words of a run, by the explanation where none is given.
+    the last step; seeds: how many tries only take another seed, before words that were missing get a stronger value.
     """
 
     tries: int = TRIES
     early: bool = True
-    judge: Judge | None = None
+    seeds: int = 2
 
     def __post_init__(self) -> None:
         if self.tries < 1:
@@ -101,7 +95,7 @@ class Search:
 class _Candidate:
     run: Run
     attempt: Try
-    image: Tensor | None = field(default=None)
+    image: Tensor | None = None
 
     @property
     def promise(self) -> tuple[bool, float]:
@@ -113,7 +107,7 @@ class _Candidate:
 def ensure(
     pipeline: BcosDiffusionPipeline,
     prompt: str,
-    calibration: Calibration,
+    witness: Witness,
     seed: int = 0,
     search: Search = Search(),
     negative_prompt: str | None = None,
@@ -121,29 +115,22 @@ def ensure(
 ) -> Ensured:
     """Draw a prompt until every content word is there or the tries run out, and return the best try.
 
-    The first try is the picture of ``seed`` itself, the second has a new seed; from then on the words that were
-    missing last also get a stronger value. options: as for :meth:`BcosDiffusionPipeline.job`, whose errors it raises;
-    ValueError also for a prompt without a word that could be missing.
+    The first try is the picture of ``seed`` itself, the next ones have new seeds; after ``search.seeds`` of them the
+    words that were missing last also get a stronger value. options: as for :meth:`BcosDiffusionPipeline.job`, whose
+    errors it raises; ValueError also for a prompt without a word that could be missing.
     """
-    judge = search.judge or partial(judge_by_explanation, calibration)
     candidates: list[_Candidate] = []
     strength: dict[int, float] = {}
     for number in range(search.tries):
         own = seed + _SEEDS_APART * number
         job = strengthen(pipeline.job([prompt], [negative_prompt], [own], **options), strength)
-        candidates.append(_attempt(Run(pipeline, job), own, strength, calibration, search, judge))
+        if not objects(job.prompts(0).words[0]):
+            raise ValueError(f"{prompt!r} names no object that could be missing; name one, or draw without ensuring")
+        candidates.append(_attempt(Run(pipeline, job, witness.traced), own, strength, witness, search.early))
         if candidates[-1].image is not None and not candidates[-1].attempt.missing:
             break
-        strength = _stronger(candidates, number)
+        strength = _stronger(candidates[-1].attempt) if number + 1 >= search.seeds else {}
     return _best(prompt, candidates)
-
-
-def judge_by_explanation(calibration: Calibration, run: Run, step: int) -> tuple[Scored, ...]:
-    """What the contributions of words to the x_0 predicted last say; ValueError where no word could be missing."""
-    scores = score_maps(run.words(0), run.predicted[0, 0], run.job.prompts(0).words[0], calibration, step / run.job.steps)
-    if not scores:
-        raise ValueError("the prompt has no word whose object could be missing; name an object to ensure")
-    return scores
 
 
 def strengthen(job: Job, strength: Mapping[int, float]) -> Job:
@@ -159,25 +146,22 @@ def strengthen(job: Job, strength: Mapping[int, float]) -> Job:
     return replace(job, text=Conditioning(job.text.values * factor, job.text.keys, job.text.mask))
 
 
-def _attempt(
-    run: Run, seed: int, strength: Mapping[int, float], calibration: Calibration, search: Search, judge: Judge
-) -> _Candidate:
+def _attempt(run: Run, seed: int, strength: Mapping[int, float], witness: Witness, early: bool) -> _Candidate:
     """Draw to the end, or to the checkpoint where the try is hopeless."""
-    checkpoint = round(calibration.early.share * run.job.steps)
-    if search.early and 0 < checkpoint < run.job.steps:
-        run.advance(checkpoint)
-        scores = judge(run, checkpoint)
-        if min(s.probability for s in scores) < calibration.early.abort_below:
-            return _Candidate(run, Try(seed, dict(strength), checkpoint, scores))
-    run.advance(run.job.steps)
-    return _Candidate(run, Try(seed, dict(strength), run.number, judge(run, run.number)), run.images[0])
+    checkpoint = witness.calibration.early
+    until = round(checkpoint.share * run.job.steps)
+    with witness.watching(run):
+        if early and 0 < until < run.job.steps:
+            run.advance(until)
+            scores = witness.scores(run)
+            if min(s.probability for s in scores) < checkpoint.abort_below:
+                return _Candidate(run, Try(seed, dict(strength), until, scores))
+        run.advance(run.job.steps)
+        return _Candidate(run, Try(seed, dict(strength), run.number, witness.scores(run)), run.images[0])
 
 
-def _stronger(candidates: Sequence[_Candidate], number: int) -> dict[int, float]:
-    """What to multiply the values of words by in the next try: nothing while new seeds alone are tried."""
-    if number + 1 < _NEW_SEEDS:
-        return {}
-    last = candidates[-1].attempt
+def _stronger(last: Try) -> dict[int, float]:
+    """What to multiply the values of words by in the next try: of those that were missing more than before."""
     weak = {s.position: last.strength.get(s.position, 1.0) * _STRONGER for s in last.missing if s.group == "object"}
     return {position: min(times, _STRONGEST) for position, times in (dict(last.strength) | weak).items()}
 

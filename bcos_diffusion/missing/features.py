@@ -25,7 +25,7 @@ _WINDOW = 0.34
 _SURROUNDINGS = 0.53
 # Energies (mean squared change of colours in [0, 1]) below these are nothing that one would see.
 _NO_SHARE = 0.01
-_NO_PUSH = 1e-6
+_TINY = 1e-6
 
 
 def object_features(maps: Tensor, named: Sequence[int]) -> Tensor:
@@ -33,25 +33,32 @@ def object_features(maps: Tensor, named: Sequence[int]) -> Tensor:
 
     maps: contributions ``[words, 6, H, W]`` to an image or to a predicted x_0; named: the words that name objects.
     """
-    windows = energies(maps[list(named)])  # [objects, H, W]
+    return window_features(energies(colour_part(maps[list(named)])), _NO_SHARE)
+
+
+def window_features(windows: Tensor, no_share: float) -> Tensor:
+    """The :data:`NAMES` of words by the energy ``[objects, H, W]`` around each pixel: ``[objects, 4]``.
+
+    no_share: an energy that is little, so that a word has no share where nothing is drawn.
+    """
     total = windows.sum(0)
-    share = (windows / (total + _NO_SHARE)).flatten(1).amax(1)
+    share = (windows / (total + no_share)).flatten(1).amax(1)
     push, place = windows.flatten(1).max(1)
     roots = windows.flatten(1).sqrt()[:, place]  # [objects, the place of each]
     own = roots.diagonal()
     others = roots.masked_fill(torch.eye(len(roots), dtype=torch.bool), 0).amax(0)
     count = torch.full_like(push, len(windows))
-    return torch.stack([count, share, own - others, (push + _NO_PUSH).log()], dim=1)
+    return torch.stack([count, share, own - others, (push + _TINY).log()], dim=1)
 
 
 def energies(maps: Tensor) -> Tensor:
-    """How strongly contributions ``[n, 6, H, W]`` change colours around each pixel: ``[n, H, W]``, float64 on the CPU.
+    """How strongly maps ``[n, C, H, W]`` stand out around each pixel: ``[n, H, W]``, float64 on the CPU.
 
-    The mean over a window of the squared colour of a map, less the map's mean over the surroundings: a word that tints
-    the whole canvas alike draws no object.
+    The mean over a window of the square of a map, less the map's mean over the surroundings: a word that tints the
+    whole canvas alike draws no object.
     """
-    colour = colour_part(maps.detach().cpu().double())
-    contrast = colour - _mean(colour, _SURROUNDINGS)
+    maps = maps.detach().cpu().double()
+    contrast = maps - _mean(maps, _SURROUNDINGS)
     return _mean(contrast.pow(2).sum(1, keepdim=True), _WINDOW)[:, 0]
 
 

@@ -32,19 +32,17 @@ class Logistic:
         return sigmoid(self.logit(features))
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON: by feature, what it is measured against and weighs."""
+        """As JSON: for each feature, what it is measured against and weighs."""
         rows = zip(self.names, self.mean, self.scale, self.weights, strict=True)
-        return {
-            "bias": self.bias,
-            "features": {name: {"mean": m, "scale": s, "weight": w} for name, m, s, w in rows},
-        }
+        features = [{"name": name, "mean": m, "scale": s, "weight": w} for name, m, s, w in rows]
+        return {"bias": self.bias, "features": features}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Logistic:
         """What ``to_dict`` gave."""
         rows = values["features"]
-        mean, scale, weights = (tuple(float(row[k]) for row in rows.values()) for k in ("mean", "scale", "weight"))
-        return cls(tuple(rows), mean, scale, weights, float(values["bias"]))
+        mean, scale, weights = (tuple(float(row[key]) for row in rows) for key in ("mean", "scale", "weight"))
+        return cls(tuple(str(row["name"]) for row in rows), mean, scale, weights, float(values["bias"]))
 
 
 def sigmoid(x: ArrayLike) -> NDArray[np.float64]:

@@ -9,7 +9,6 @@ from bcos_diffusion.diffusion import ddim_path, ddim_step
 from bcos_diffusion.encoding import decode
 from bcos_diffusion.explanation.trace import first_stack, predict_x_0
 from bcos_diffusion.job import Job
-from bcos_diffusion.networks.denoiser import Conditioning
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
 
 
@@ -17,10 +16,11 @@ class Run:
     """One job on its way: the state after ``number`` steps, and what each word has given to it so far.
 
     evaluations: how many times the network has denoised a picture, each with its counterpart in guidance; parts: the
-    same, with every part of the traced stack counted for itself. Raises ValueError for a model that cannot be explained.
+    same, with every part of the traced stack counted for itself. traced: False draws without parts, as plain sampling.
+    Raises ValueError for a model that cannot be explained.
     """
 
-    def __init__(self, pipeline: BcosDiffusionPipeline, job: Job):
+    def __init__(self, pipeline: BcosDiffusionPipeline, job: Job, traced: bool = True):
         unet = pipeline.model.unet
         unet.check_explainable()
         self.unet, self.job = unet, job
@@ -28,6 +28,8 @@ class Run:
         self.predicted = self.state
         self.number = self.evaluations = self.parts = 0
         self._path = ddim_path(job.alpha_bar, job.steps)
+        if not traced:
+            self._leave_parts()
 
     @torch.no_grad()
     def advance(self, until: int) -> None:
@@ -44,10 +46,13 @@ class Run:
 
     def finish(self) -> Tensor:
         """Take the steps that are left without tracing, and return rgb ``[N, 3, H, W]`` in [0, 1]."""
-        self.state, self.constant = self.state[:1], self.constant[:1]
-        self.text = Conditioning(self.job.text.values, self.text.keys, self.text.mask)
+        self._leave_parts()
         self.advance(self.job.steps)
         return self.images
+
+    def _leave_parts(self) -> None:
+        self.state, self.predicted, self.constant = self.state[:1], self.predicted[:1], self.constant[:1]
+        self.text = self.job.text
 
     @property
     def images(self) -> Tensor:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from bcos_diffusion.evaluation.words import group, is_content
@@ -45,30 +46,26 @@ def score(explanation: Explanation, calibration: Calibration | None = None) -> t
     calibration: of the model that drew the picture; of the one that comes with the package where not given. Raises
     ValueError where that belongs to another model, and for an explanation with phrases, whose words are joined.
     """
-    import torch
-
     calibration = Calibration.shipped(explanation.model) if calibration is None else calibration
     words = [part for part in explanation.words if not part.negative]
     maps = torch.stack([part.map for part in words])
-    return score_maps(maps, explanation.trace.image, [part.text for part in words], calibration)
+    return score_maps(maps, [part.text for part in words], calibration)
 
 
 def score_maps(
-    maps: Tensor, image: Tensor, words: Sequence[str], calibration: Calibration, share: float = 1.0
+    maps: Tensor, words: Sequence[str], calibration: Calibration, share: float = 1.0
 ) -> tuple[Scored, ...]:
     """The same of contributions ``[words, 6, H, W]`` to an image, or to a predicted x_0, ``[6, H, W]``.
 
     share: of the sampling steps taken so far, which picks the checkpoint of the calibration.
     """
     named = objects(words)
-    found: dict[int, Scored] = {}
+    colours = [i for i, word in enumerate(words) if group(word) == "colour"]
+    found = [Scored(words[i], i, "colour", colour_share(maps, i)) for i in colours]
     if named:
-        probabilities = calibration.at(share).probability(object_features(maps, image, named))
-        found |= {i: Scored(words[i], i, "object", float(p)) for i, p in zip(named, probabilities, strict=True)}
-        for i, word in enumerate(words):
-            if group(word) == "colour":
-                found[i] = Scored(word, i, "colour", colour_share(maps, i))
-    return tuple(found[i] for i in sorted(found))
+        probabilities = calibration.at(share).probability(object_features(maps, named))
+        found += [Scored(words[i], i, "object", float(p)) for i, p in zip(named, probabilities, strict=True)]
+    return tuple(sorted(found, key=lambda scored: scored.position))
 
 
 def objects(words: Sequence[str]) -> list[int]:
