@@ -39,12 +39,18 @@ def arrange(rng: np.random.Generator, nouns: list[str], count: int, size: int) -
     Returns the objects and, for two nouns, the relation of the first to the second.
     """
     names = nouns * count
-    low, high = (int(share * size) for share in _SIZES[len(names)])
+    low, high = extents(len(names), size)
     placed = [
         _place(rng, name, int(rng.integers(low, high + 1)), *cell, sway=round(_SWAY * size))
         for name, cell in zip(names, _cells(rng, len(names), size), strict=True)
     ]
     return placed, _relation(placed) if len(nouns) == 2 else None
+
+
+def extents(count: int, size: int) -> tuple[int, int]:
+    """The least and the largest side of each of ``count`` objects (1 to 4) on a canvas, in pixels."""
+    low, high = _SIZES[count]
+    return int(low * size), int(high * size)
 
 
 def _cells(rng: np.random.Generator, count: int, size: int) -> list[tuple[int, int, int]]:
