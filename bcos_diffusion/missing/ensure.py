@@ -8,7 +8,7 @@ where it was left, so that there always is a picture.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,15 +16,16 @@ import torch
 from torch import Tensor
 
 from bcos_diffusion.job import Job
+from bcos_diffusion.missing.calibration import Calibration
 from bcos_diffusion.missing.run import Run
 from bcos_diffusion.missing.scoring import Scored, objects
-from bcos_diffusion.missing.witness import Witness
+from bcos_diffusion.missing.witness import Contributions, Witness
 from bcos_diffusion.networks.denoiser import Conditioning
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
 
 TRIES = 4
-_SEEDS_APART = 1_000_003
-_STRONGER = 1.5
+SEEDS_APART = 1_000_003
+STRONGER = 1.5
 _STRONGEST = 3.0
 
 @dataclass(frozen=True)
@@ -41,6 +42,11 @@ class Try:
     def missing(self) -> tuple[Scored, ...]:
         """The words that are more likely missing than drawn."""
         return tuple(scored for scored in self.scores if not scored.drawn)
+
+    @property
+    def promise(self) -> tuple[bool, float]:
+        """Complete tries first, then those whose words are all there more likely: what to choose the best by."""
+        return not self.missing, sum(math.log(max(scored.probability, 1e-9)) for scored in self.scores)
 
 
 @dataclass(frozen=True)
@@ -77,6 +83,24 @@ class Ensured:
 
 
 @dataclass(frozen=True)
+class EnsuredImages:
+    """Several prompts' pictures. images: rgb ``[N, 3, H, W]`` in [0, 1]; pictures: each with what it took."""
+
+    images: Tensor
+    pictures: tuple[Ensured, ...]
+
+    @property
+    def missing(self) -> tuple[tuple[str, ...], ...]:
+        """Of each picture the words that are still missing."""
+        return tuple(picture.missing for picture in self.pictures)
+
+    @property
+    def evaluations(self) -> int:
+        """How often the network denoised a picture, in all."""
+        return sum(picture.evaluations for picture in self.pictures)
+
+
+@dataclass(frozen=True)
 class Search:
     """How to look for a complete picture. tries: at most; early: whether a try may be left at the checkpoint before
     the last step; seeds: how many tries only take another seed, before words that were missing get a stronger value.
@@ -97,12 +121,6 @@ class _Candidate:
     attempt: Try
     image: Tensor | None = None
 
-    @property
-    def promise(self) -> tuple[bool, float]:
-        """Complete pictures first, then the likelier it is that all words are there."""
-        scores = self.attempt.scores
-        return not self.attempt.missing, sum(math.log(max(s.probability, 1e-9)) for s in scores)
-
 
 def ensure(
     pipeline: BcosDiffusionPipeline,
@@ -122,15 +140,44 @@ def ensure(
     candidates: list[_Candidate] = []
     strength: dict[int, float] = {}
     for number in range(search.tries):
-        own = seed + _SEEDS_APART * number
+        own = seed + SEEDS_APART * number
         job = strengthen(pipeline.job([prompt], [negative_prompt], [own], **options), strength)
-        if not objects(job.prompts(0).words[0]):
-            raise ValueError(f"{prompt!r} names no object that could be missing; name one, or draw without ensuring")
+        require_object(prompt, job.prompts(0).words[0])
         candidates.append(_attempt(Run(pipeline, job, witness.traced), own, strength, witness, search.early))
         if candidates[-1].image is not None and not candidates[-1].attempt.missing:
             break
         strength = _stronger(candidates[-1].attempt) if number + 1 >= search.seeds else {}
     return _best(prompt, candidates)
+
+
+def ensure_all(
+    pipeline: BcosDiffusionPipeline,
+    prompts: Sequence[str],
+    negative_prompt: str | None,
+    seed: int,
+    search: Search,
+    calibration: Calibration | None = None,
+    **options: Any,
+) -> EnsuredImages:
+    """:func:`ensure` each prompt by its contributions, from seeds ``seed, seed + 1, …``; all are read before any is drawn.
+
+    calibration: the one in the package where not given. Raises ValueError where it belongs to another model.
+    """
+    calibration = Calibration.of(pipeline) if calibration is None else calibration
+    for prompt in prompts:
+        require_object(prompt, pipeline.tokenize(prompt, negative_prompt).words[0])
+    witness = Contributions(calibration)
+    found = tuple(
+        ensure(pipeline, prompt, witness, seed + number, search, negative_prompt, **options)
+        for number, prompt in enumerate(prompts)
+    )
+    return EnsuredImages(torch.stack([one.image for one in found]), found)
+
+
+def require_object(prompt: str, words: Sequence[str]) -> None:
+    """Raise ValueError for a prompt without a word that could be missing."""
+    if not objects(words):
+        raise ValueError(f"{prompt!r} names no object that could be missing; name one, or draw without ensuring")
 
 
 def strengthen(job: Job, strength: Mapping[int, float]) -> Job:
@@ -154,7 +201,7 @@ def _attempt(run: Run, seed: int, strength: Mapping[int, float], witness: Witnes
         if early and 0 < until < run.job.steps:
             run.advance(until)
             scores = witness.scores(run)
-            if min(s.probability for s in scores) < checkpoint.abort_below:
+            if min(s.probability for s in scores if s.group == "object") < checkpoint.abort_below:
                 return _Candidate(run, Try(seed, dict(strength), until, scores))
         run.advance(run.job.steps)
         return _Candidate(run, Try(seed, dict(strength), run.number, witness.scores(run)), run.images[0])
@@ -162,14 +209,14 @@ def _attempt(run: Run, seed: int, strength: Mapping[int, float], witness: Witnes
 
 def _stronger(last: Try) -> dict[int, float]:
     """What to multiply the values of words by in the next try: of those that were missing more than before."""
-    weak = {s.position: last.strength.get(s.position, 1.0) * _STRONGER for s in last.missing if s.group == "object"}
+    weak = {s.position: last.strength.get(s.position, 1.0) * STRONGER for s in last.missing if s.group == "object"}
     return {position: min(times, _STRONGEST) for position, times in (dict(last.strength) | weak).items()}
 
 
 def _best(prompt: str, candidates: list[_Candidate]) -> Ensured:
     """The most complete picture; where every try was left early, the most promising one, drawn to its end."""
     drawn = [c for c in candidates if c.image is not None]
-    best = max(drawn or candidates, key=lambda c: c.promise)
+    best = max(drawn or candidates, key=lambda c: c.attempt.promise)
     image = best.run.finish()[0] if best.image is None else best.image
     return Ensured(
         prompt,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,6 +26,8 @@ from bcos_kernels.files import read_tensors, write_tensors
 SHARES = (0.2, 0.4, 1.0)
 """Which shares of the steps are looked at: steps 5, 10 and 25 of 25."""
 BATCH = 8
+
+Advance = Callable[[int], object]
 
 
 @dataclass(frozen=True)
@@ -50,15 +54,28 @@ def observe(
     count: int,
     seed: int = 0,
     cache: Path | None = None,
-    advance: Callable[[int], object] = lambda pictures: None,
+    advance: Advance = lambda pictures: None,
 ) -> list[Observed]:
     """Draw ``count`` pictures of a split of :func:`asked` and look at each at :data:`SHARES` of its steps.
 
-    cache: a folder where what was seen is kept, by weights, split, count and seed; advance: called with how many
-    pictures are new. Raises ValueError as :func:`asked`, and for a model that cannot be explained.
+    Other arguments as for :func:`observe_all`. Raises ValueError as :func:`asked`, and for a model that cannot be
+    explained.
     """
-    wanted = asked(split, count, seed)
-    path = None if cache is None else cache / f"{fingerprint(pipeline.model)[:12]}-{split}-{count}-{seed}.safetensors"
+    return observe_all(pipeline, asked(split, count, seed), cache, advance)
+
+
+def observe_all(
+    pipeline: BcosDiffusionPipeline,
+    wanted: Sequence[Asked],
+    cache: Path | None = None,
+    advance: Advance = lambda pictures: None,
+) -> list[Observed]:
+    """Draw these pictures and look at each at :data:`SHARES` of its steps.
+
+    cache: a folder where what was seen is kept, by weights, prompts and seeds; advance: called with how many pictures
+    are new.
+    """
+    path = None if cache is None else cache / f"{_key(pipeline, wanted)}.safetensors"
     if path is not None and path.is_file():
         return _unpack(pipeline, wanted, read_tensors(path))
     found: dict[int, Observed] = {}
@@ -66,10 +83,16 @@ def observe(
         for number, one in zip(numbers, _look(pipeline, [wanted[i] for i in numbers]), strict=True):
             found[number] = one
         advance(len(numbers))
-    ordered = [found[i] for i in range(count)]
+    ordered = [found[i] for i in range(len(wanted))]
     if path is not None:
         write_tensors(path, _pack(ordered))
     return ordered
+
+
+def _key(pipeline: BcosDiffusionPipeline, wanted: Sequence[Asked]) -> str:
+    """What the numbers depend on: weights, defaults, prompts and seeds."""
+    text = json.dumps([fingerprint(pipeline.model), vars(pipeline.defaults), [vars(one) for one in wanted]])
+    return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
 def _batches(pipeline: BcosDiffusionPipeline, wanted: Sequence[Asked]) -> list[list[int]]:

@@ -78,6 +78,11 @@ def equal_numbers_auroc(pictures: Sequence[Words]) -> float:
     return won / pairs if pairs else math.nan
 
 
+def flat_auroc(pictures: Sequence[Words]) -> float:
+    """AUROC over the words of all pictures."""
+    return auroc(*_flat(pictures))
+
+
 def separation(pictures: Sequence[Words], probabilities: bool = False) -> dict[str, Any]:
     """All of the above, each with a 95% interval over pictures; those of calibration for ``probabilities`` alone."""
 
@@ -85,7 +90,7 @@ def separation(pictures: Sequence[Words], probabilities: bool = False) -> dict[s
         return bootstrap(pictures, lambda chosen: measure(*_flat(chosen)))
 
     found: dict[str, Any] = {
-        "auroc": over(auroc),
+        "auroc": bootstrap(pictures, flat_auroc),
         "auroc_of_equal_numbers": bootstrap(pictures, equal_numbers_auroc),
         "auprc": over(auprc),
         "fpr_at_95": over(false_positive_rate),
