@@ -69,9 +69,7 @@ def _require_no_ensuring(ensuring: Ensuring) -> None:
         raise ValueError("--ensure draws prompts given on the command line, not those of a file")
 
 
-def _explain(
-    prompt: str, sampling: Sampling, detail: Detail, out: Path, ensuring: Ensuring = Ensuring()
-) -> None:
+def _explain(prompt: str, sampling: Sampling, detail: Detail, out: Path, ensuring: Ensuring = Ensuring()) -> None:
     began = time.monotonic()
     with staged(out) as folder:
         from bcos_diffusion.explain import explain_job

@@ -43,4 +43,7 @@ class Ensuring:
 def warn(found: Ensured) -> None:
     """Say on stderr which words are still missing."""
     if found.missing:
-        print(f"“{found.prompt}”: still missing after {len(found.tries)} tries: {', '.join(found.missing)}", file=sys.stderr)
+        print(
+            f"“{found.prompt}”: still missing after {len(found.tries)} tries: {', '.join(found.missing)}",
+            file=sys.stderr,
+        )

@@ -28,6 +28,7 @@ SEEDS_APART = 1_000_003
 STRONGER = 1.5
 _STRONGEST = 3.0
 
+
 @dataclass(frozen=True)
 class Try:
     """One attempt. seed: what it was drawn from; strength: by word position, what its value was multiplied by;

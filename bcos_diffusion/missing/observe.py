@@ -120,7 +120,9 @@ def _look(pipeline: BcosDiffusionPipeline, wanted: Sequence[Asked]) -> list[Obse
                 features = object_features(maps, own), heat_features(heats[i], own)
                 seen[i].append((image, *features, mass[list(own)]))
     stacked = [[torch.stack(parts) for parts in zip(*moments, strict=True)] for moments in seen]
-    return [Observed(*known, *parts) for known, parts in zip(zip(wanted, words, named, strict=True), stacked, strict=True)]
+    return [
+        Observed(*known, *parts) for known, parts in zip(zip(wanted, words, named, strict=True), stacked, strict=True)
+    ]
 
 
 _PARTS = ("exact", "heat", "mass")

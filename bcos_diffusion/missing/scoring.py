@@ -52,9 +52,7 @@ def score(explanation: Explanation, calibration: Calibration | None = None) -> t
     return score_maps(maps, [part.text for part in words], calibration)
 
 
-def score_maps(
-    maps: Tensor, words: Sequence[str], calibration: Calibration, share: float = 1.0
-) -> tuple[Scored, ...]:
+def score_maps(maps: Tensor, words: Sequence[str], calibration: Calibration, share: float = 1.0) -> tuple[Scored, ...]:
     """The same of contributions ``[words, 6, H, W]`` to an image, or to a predicted x_0, ``[6, H, W]``.
 
     share: of the sampling steps taken so far, which picks the checkpoint of the calibration.
