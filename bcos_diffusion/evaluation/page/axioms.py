@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bcos_diffusion.evaluation.page.measures import METHODS
+from bcos_diffusion.evaluation.page.measures import label
 from bcos_diffusion.evaluation.page.results import number_at, part
 from bcos_diffusion.evaluation.page.section import Section, Table
 from bcos_diffusion.evaluation.words import GROUPS
@@ -68,6 +68,6 @@ def _seconds(timing: Any) -> list[Table]:
         return number_at(timing, name, method, "seconds").text(1, 2) if method in timing[name] else "–"
 
     rows = tuple(
-        (METHODS.get(method, method.replace("_", " ")), *(cell(name, method) for name in regimes)) for method in methods
+        (label(method), *(cell(name, method) for name in regimes)) for method in methods
     )
     return [Table("Seconds a picture, of one core or one GPU", ("method", *(REGIMES[n] for n in regimes)), rows)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from bcos_diffusion.evaluation.page.measures import METHODS, OURS, Measure
+from bcos_diffusion.evaluation.page.measures import METHODS, OURS, Measure, label
 from bcos_diffusion.evaluation.page.results import UNKNOWN, Number
 from bcos_diffusion.evaluation.page.section import Cell, Mark, Table
 
@@ -75,7 +75,7 @@ def table(
     rows: list[tuple[Cell | str, ...]] = []
     order = list(labels)
     for method in sorted(numbers, key=lambda name: order.index(name) if name in order else len(order)):
-        name = labels.get(method, method.replace("_", " "))
+        name = labels.get(method, label(method))
         cells = [_cell(measure, method, numbers, judges) for measure in used]
         rows.append((f"{name} (oracle)" if method in judges else name, *cells))
     heads = ("method", *(measure.head for measure in used))
