@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -29,7 +30,7 @@ KEPT = "measured"
 
 @dataclass(frozen=True)
 class Amount:
-    """How much a preset measures: test scenes, validation scenes, scenes for costly methods, pictures drawn; and what."""
+    """What a preset measures: test scenes, validation scenes, scenes for costly methods, pictures drawn, and parts."""
 
     scenes: int
     validation: int
@@ -103,15 +104,20 @@ def evaluate(
 
 def _amount(preset: str, scenes: int | None, pictures: int | None, costly_scenes: int | None) -> Amount:
     """The preset's numbers where none are given. Raises ValueError for fewer pictures than can be compared."""
-    given = {"scenes": scenes, "pictures": pictures, "costly_scenes": costly_scenes}
-    amount = replace(PRESETS[preset], **{name: value for name, value in given.items() if value is not None})
+    usual = PRESETS[preset]
+    amount = replace(
+        usual,
+        scenes=usual.scenes if scenes is None else scenes,
+        pictures=usual.pictures if pictures is None else pictures,
+        costly_scenes=usual.costly_scenes if costly_scenes is None else costly_scenes,
+    )
     if amount.scenes < 1 or amount.pictures < 8 or amount.costly_scenes < 0:
         raise ValueError(
             "scenes must be at least 1, pictures at least 8 and costly scenes at least 0,"
             f" got {amount.scenes}, {amount.pictures} and {amount.costly_scenes}"
         )
-    least = {name: min(getattr(amount, name), amount.scenes) for name in ("validation", "costly_scenes")}
-    return replace(amount, **least)
+    most = amount.scenes
+    return replace(amount, validation=min(amount.validation, most), costly_scenes=min(amount.costly_scenes, most))
 
 
 def _share(text: str) -> Share:
@@ -154,7 +160,7 @@ def _measure(
     from bcos_diffusion.evaluation.plan import plan
     from bcos_diffusion.evaluation.segmenter import Segmenter
 
-    segmenter = Segmenter.load() if "regime_b" in only else None
+    segmenter: Any = Segmenter.load() if "regime_b" in only else None  # its masks are tensors, read as arrays
     setup, _ = protocol.prepare(pipeline, options, None, twin, segmenter)
     known = 0
 
@@ -212,15 +218,16 @@ def _quality(path: Path, pipeline: BcosDiffusionPipeline, options: Options, pict
     from bcos_diffusion.evaluation.quality import quality
     from bcos_diffusion.many import weights_digest
 
-    sampling = {"seed": options.seed, "steps": options.steps, "guidance": options.guidance}
+    seed, steps, guidance = options.seed, options.steps, options.guidance
+    settings = {"weights": weights_digest(pipeline.model), "count": pictures, "seed": seed, "steps": steps}
     with progress(pictures, "picture") as advance:
 
         def tick(drawn: int) -> None:
             for _ in range(drawn):
                 advance()
 
-        settings = {"weights": weights_digest(pipeline.model), "count": pictures, **sampling}
-        return kept(path, settings, lambda: quality(pipeline, pictures, **sampling, advance=tick))
+        work = partial(quality, pipeline, pictures, seed, steps, guidance, advance=tick)
+        return kept(path, settings | {"guidance": guidance}, work)
 
 
 def _command(given: Mapping[str, Any], out: Path) -> str:

@@ -99,7 +99,7 @@ def flat_auroc(pictures: Sequence[Words]) -> float:
 
 
 def separation(pictures: Sequence[Words], probabilities: bool = False) -> dict[str, Any]:
-    """All of the above, each but the curve with a 95% interval over pictures; calibration for ``probabilities`` alone."""
+    """All of the above, numbers with 95% intervals over pictures; those of calibration for ``probabilities`` alone."""
 
     def over(measure: Callable[[ArrayLike, ArrayLike], float]) -> dict[str, float]:
         return bootstrap(pictures, lambda chosen: measure(*_flat(chosen)))

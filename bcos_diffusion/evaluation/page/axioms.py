@@ -67,7 +67,5 @@ def _seconds(timing: Any) -> list[Table]:
     def cell(name: str, method: str) -> str:
         return number_at(timing, name, method, "seconds").text(1, 2) if method in timing[name] else "–"
 
-    rows = tuple(
-        (label(method), *(cell(name, method) for name in regimes)) for method in methods
-    )
+    rows = tuple((label(method), *(cell(name, method) for name in regimes)) for method in methods)
     return [Table("Seconds a picture, of one core or one GPU", ("method", *(REGIMES[n] for n in regimes)), rows)]

@@ -60,9 +60,7 @@ def _section(result: Any, regime: str) -> Section:
         caption = "DAAM's average precision of masks, by threshold"
         tables.append(table(caption, tuple(MASK_AP.values()), numbers(rows, MASK_AP), labels=labels(rows), folded=True))
     tables += _ahead(result, regime, rows)
-    texts += [
-        f"{label(method)} is left out: {why}" for method, why in (part(result, "left_out") or {}).items()
-    ]
+    texts += [f"{label(method)} is left out: {why}" for method, why in (part(result, "left_out") or {}).items()]
     return Section(regime, title, tuple(texts), tuple(tables), charts=tuple(_charts(rows)))
 
 

@@ -9,7 +9,6 @@ import pytest
 from bcos_diffusion.evaluation import kept as keeping
 
 
-
 def test_a_part_is_measured_once_for_its_settings(tmp_path: Path) -> None:
     calls = []
 

@@ -13,7 +13,6 @@ from bcos_diffusion.evaluation.page.sheets import Shown, example, png
 from bcos_diffusion.explanation.overlay import overlay
 
 
-
 def pixels(data: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
 
