@@ -41,7 +41,7 @@ class Amount:
 
 PRESETS = {
     "scenes": Amount(1000, 200, 100, 1000),
-    "quick": Amount(10, 10, 2, 16, ("regime_a", "regime_b", "quality", "examples")),
+    "quick": Amount(4, 4, 0, 16, ("regime_a", "quality", "examples")),
 }
 
 

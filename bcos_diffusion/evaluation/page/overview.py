@@ -22,7 +22,7 @@ def lead(result: Any) -> list[str]:
         sentences.append(f"This run is not finished: {done} of {whole} shards are done, and numbers are of these.")
     scenes, pictures = (number_at(result, "settings", key) for key in ("scenes", "pictures"))
     if scenes.known:
-        drawn = f" and {pictures.text(1, 0)} drawn pictures" if pictures.known else ""
+        drawn = f" and {pictures.text(1, 0)} drawn pictures" if pictures.known and part(result, "quality") else ""
         sentences.append(f"Model {part(result, 'name') or 'unnamed'}, {scenes.text(1, 0)} real test scenes{drawn}.")
     return sentences
 

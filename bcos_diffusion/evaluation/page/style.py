@@ -77,6 +77,7 @@ figcaption, .maps small { font-size: .82rem; color: var(--soft) }
 .maps td { text-align: left; padding: .25rem; border: 0 }
 .maps img { width: 72px; height: 72px }
 .maps th { min-width: 4rem; border: 0 }
+.maps thead th { text-align: left; max-width: 6rem }
 .maps th:first-child { background: var(--raised) }
 pre { overflow-x: auto; background: var(--raised); padding: .7rem; border-radius: 6px; font-size: .88rem }
 dt { font-weight: 600; margin-top: .7rem }

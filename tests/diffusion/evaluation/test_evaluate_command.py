@@ -12,6 +12,7 @@ from bcos_diffusion.evaluation import statistics
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 QUICK = ("--preset", "quick", "--scenes", "2", "--costly-scenes", "1", "--pictures", "8", "--steps", "2")
+MOST = ("--only", "regime_a", "regime_b", "quality", "examples")
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def run(model: Path, *arguments: str) -> dict:
 
 @pytest.mark.usefixtures("few_methods")
 def test_it_writes_a_page_and_its_numbers_and_goes_on(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = run(model, "--out", "out", "--twin", str(model))
+    found = run(model, *MOST, "--out", "out", "--twin", str(model))
     assert found["regime_a"]["methods"].keys() == {"exact", "daam", "random", "exact_twin", "daam_twin", "random_twin"}
     assert found["regime_b"]["scenes"] == found["settings"]["scenes"] == 2 and found["settings"]["pictures"] == 8
     assert found["quality"]["model"]["count"] == 8 and found["quality"]["twin"]["drawn"]
@@ -44,7 +45,7 @@ def test_it_writes_a_page_and_its_numbers_and_goes_on(model: Path, capsys: pytes
     assert "targets reached" in said and "out/report.html" in said
 
     kept = {path: path.stat().st_mtime_ns for path in Path("out/measured").rglob("*.json")}
-    again = run(model, "--out", "out", "--twin", str(model))
+    again = run(model, *MOST, "--out", "out", "--twin", str(model))
     assert kept == {path: path.stat().st_mtime_ns for path in Path("out/measured").rglob("*.json")}
     assert again == found | {"date": again["date"]}
 
@@ -62,7 +63,7 @@ def test_the_command_that_the_report_names_gives_the_same_numbers(model: Path) -
 
 @pytest.mark.slow
 def test_every_method_is_compared(model: Path) -> None:
-    found = run(model, "--out", "out")
+    found = run(model, *MOST, "--out", "out")
     for regime in ("regime_a", "regime_b"):
         assert found[regime]["methods"].keys() | found["left_out"].keys() >= methods.by_name().keys()
 
