@@ -53,13 +53,8 @@ class Collection:
         """
         self.out, self.items, self.folders = out, items, folders
         lines = [json.dumps(item.to_dict(), ensure_ascii=False) + "\n" for item in items]
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OSError(f"cannot write into {out}: {error.strerror or error}") from None
         _agree_on(out / PROMPTS, "".join(lines), lambda path: _differing_line(path, lines))
-        text = json.dumps(dict(settings), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-        _agree_on(out / SETTINGS, text, lambda path: _differing_settings(path, settings))
+        agree_on_settings(out, settings)
 
     def path(self, item: Item) -> Path:
         """Where a picture is once it is done."""
@@ -134,9 +129,23 @@ def tensor_digest(values: Tensor) -> str:
     return hashlib.sha256(values.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data).hexdigest()
 
 
+def agree_on_settings(out: Path, settings: Mapping[str, Any]) -> None:
+    """Write down what everything in a folder depends on; of several processes the first one writes.
+
+    Raises ValueError, saying what differs, for a folder that was begun with other settings; OSError where it cannot be
+    written.
+    """
+    text = json.dumps(dict(settings), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    _agree_on(out / SETTINGS, text, lambda path: _differing_settings(path, settings))
+
+
 def _agree_on(path: Path, text: str, difference: Callable[[Path], str]) -> None:
     """Write ``path`` if nobody has; else it must hold the same text. Of several processes the first one writes."""
     own = path.with_name(f".{path.name}-{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"cannot write into {path.parent}: {error.strerror or error}") from None
     try:
         own.write_text(text, encoding="utf-8")
         try:

@@ -12,9 +12,9 @@ from typing import Any
 from experiments import mean_budget
 from machine import describe, print_table
 
-from bcos_diffusion.evaluation.full_run import judge_colour
+from bcos_diffusion.evaluation.colour import judge_colour
 from bcos_diffusion.evaluation.presence import recall, relation_holds
-from bcos_diffusion.evaluation.summaries import objects
+from bcos_diffusion.evaluation.summary.full_run import objects
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
 from bcos_diffusion.scenes import prompts
 from bcos_diffusion.shipped import SHIPPED

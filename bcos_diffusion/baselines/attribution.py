@@ -25,6 +25,12 @@ class Attributed:
     maps: Tensor
     scores: Tensor
 
+    @classmethod
+    def of_maps(cls, maps: Tensor) -> Attributed:
+        """Maps with the L2 norm over pixels as their scores, the measure in which effects of words are given too."""
+        maps = maps.float()
+        return cls(maps, maps.flatten(2).norm(dim=2))
+
 
 class Attribution(Protocol):
     """A method. name: one lower-case word or two joined by "_", as results are keyed; label: as tables print it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +44,17 @@ def measure(text: str, contribution: Tensor, image: Tensor, effect: float) -> Wo
     )
 
 
-Image = Sequence[WordEffect]
+class Judgeable(Protocol):
+    """A word, what changed when it was taken out, and whatever is to tell that."""
+
+    @property
+    def text(self) -> str: ...
+
+    @property
+    def effect(self) -> float: ...
+
+
+Image = Sequence[Judgeable]
 
 
 def content(words: Image) -> Image:
@@ -81,14 +91,20 @@ def faithfulness(units: Sequence[Sequence[Image]]) -> dict[str, Any]:
 
     units: for each prompt or scene, its images, each a list of words. What the keys mean is in :data:`KEYS`.
     """
-    rich = [unit for unit in units if len(content(unit[0])) >= FEWEST_WORDS]
-    result: dict[str, Any] = {"units": len(units), "units_with_3_content_words": len(rich)}
-    for name in MEASURES:
-        result[name] = {
-            key: _pooled(units, keep, name) if pooled else _mean(rich, keep, name)
-            for key, (pooled, keep) in KEYS.items()
-        }
-    return result
+    result: dict[str, Any] = {"units": len(units), "units_with_3_content_words": len(_rich(units))}
+    return result | {name: correlations(units, name) for name in MEASURES}
+
+
+def correlations(units: Sequence[Sequence[Image]], name: str) -> dict[str, dict[str, float]]:
+    """How well one attribute of words ranks their effects, in each way of :data:`KEYS`, with intervals over units."""
+    rich = _rich(units)
+    return {
+        key: _pooled(units, keep, name) if pooled else _mean(rich, keep, name) for key, (pooled, keep) in KEYS.items()
+    }
+
+
+def _rich(units: Sequence[Sequence[Image]]) -> Sequence[Sequence[Image]]:
+    return [unit for unit in units if len(content(unit[0])) >= FEWEST_WORDS]
 
 
 def _mean(units: Sequence[Sequence[Image]], keep: Callable[[Image], Image], name: str) -> dict[str, float]:

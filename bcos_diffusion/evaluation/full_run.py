@@ -2,105 +2,83 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
-from bcos_diffusion.evaluation.faithfulness import WordEffect, measure
-from bcos_diffusion.evaluation.words import group, without_each_word
+from bcos_diffusion.baselines.subject import whole_run
+from bcos_diffusion.evaluation.ablations import Ablations
+from bcos_diffusion.evaluation.colour import judge_colour
+from bcos_diffusion.evaluation.faithfulness import measure
+from bcos_diffusion.evaluation.presence import recall, relation_holds
+from bcos_diffusion.evaluation.setup import Record, Setup
+from bcos_diffusion.evaluation.words import group
 from bcos_diffusion.explain import Explanation, Part, explain
-from bcos_diffusion.networks.denoiser import Conditioning
+from bcos_diffusion.job import Job
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
-from bcos_diffusion.scenes import COLOURS
-from bcos_diffusion.text import TextBatch
+from bcos_diffusion.scenes import Scene, Scenes, prompts
 
 
-@dataclass(frozen=True)
-class Word:
-    """One word of one prompt. tokens: into how many it was cut; share: its absolute relevance (Eq. 8)."""
+def record(setup: Setup, split: str, number: int) -> Record:
+    """Draw and explain test prompt ``number``, draw it again without each word, and judge it and a real scene.
 
-    text: str
-    group: str
-    tokens: int
-    share: float
-    measured: WordEffect
-
-
-@dataclass(frozen=True)
-class Run:
-    """One prompt, drawn. image: rgb ``[3, H, W]``; words: in order; colour_error: None where no colour is named."""
-
-    prompt: str
-    seed: int
-    budget: dict[str, float]
-    completeness: float
-    reconstruction_mse: float
-    words: list[Word]
-    image: Tensor
-    colour_error: float | None
-    colour_right: bool | None
-
-
-@torch.no_grad()
-def draw_without_each_word(
-    pipeline: BcosDiffusionPipeline, prompt: str, seed: int, steps: int | None = None, guidance: float | None = None
-) -> Tensor:
-    """The image of a prompt redrawn from one x_T without each of its words: ``[words, 6, H, W]``."""
-    steps, guidance, update = pipeline._settings(steps, guidance, None)
-    tokenizer, model = pipeline.model.tokenizer, pipeline.model
-    dropped = without_each_word(tokenizer.encode([prompt]))
-    count = len(dropped.mask)
-    rows = 1 if guidance == 1.0 else 2
-    batches = [dropped] if rows == 1 else [dropped, tokenizer.encode_null(count)]
-    text = model.condition(TextBatch.concatenate(batches).to(model.device))
-    # The sampler reads a prompt and its counterpart side by side.
-    order = torch.arange(rows * count, device=model.device).view(rows, count).t().flatten()
-    text = Conditioning(text.values[order], text.keys[order], text.mask[order])
-    x_T = pipeline.initial_noise(seed).expand(count, -1, -1, -1)
-    return pipeline._sample(text, rows, x_T, steps, guidance, update)
-
-
-def background_colour(image: Tensor) -> Tensor:
-    """The median colour ``[3]`` of the outermost pixels of an image ``[3, H, W]``: most are canvas."""
-    edge = torch.cat([image[:, 0], image[:, -1], image[:, 1:-1, 0], image[:, 1:-1, -1]], dim=1)
-    return edge.median(dim=1).values
-
-
-def judge_colour(image: Tensor, words: list[str]) -> tuple[float | None, bool | None]:
-    """Distance (RMS over channels) of the background to the first colour named, and whether it is the nearest."""
-    named = next((word for word in words if word in COLOURS), None)
-    if named is None:
-        return None, None
-    seen = background_colour(image)
-    errors = {colour: float((seen - torch.tensor(rgb) / 255).pow(2).mean().sqrt()) for colour, rgb in COLOURS.items()}
-    return errors[named], min(errors, key=lambda colour: errors[colour]) == named
-
-
-def run_prompt(
-    pipeline: BcosDiffusionPipeline, prompt: str, seed: int, steps: int | None = None, guidance: float | None = None
-) -> Run:
-    """Draw a prompt, explain it, and draw it again without each word."""
-    explanation = explain(pipeline, prompt, seed=seed, steps=steps, guidance=guidance)
-    redrawn = draw_without_each_word(pipeline, prompt, seed, steps, guidance)
-    positive = [part for part in explanation.words if not part.negative]
-    batch = pipeline.model.tokenizer.encode([prompt])
-    counts = [int((batch.word_index[0] == number).sum()) for number in range(len(positive))]
-    words = [
-        _describe(part, count, explanation, changed)
-        for part, count, changed in zip(positive, counts, redrawn, strict=True)
-    ]
-    image = explanation.image.float().cpu()
-    error, right = judge_colour(image, batch.words[0])
-    return Run(
-        prompt, seed, explanation.budget, explanation.completeness, explanation.reconstruction_mse, words, image,
-        error, right,
-    )  # fmt: skip
-
-
-def _describe(part: Part, tokens: int, explanation: Explanation, changed: Tensor) -> Word:
-    image = explanation.trace.image
-    effect = float((image - changed).double().norm())
-    return Word(
-        part.text, group(part.text), tokens, part.relevance_absolute, measure(part.text, part.map, image, effect)
+    The noise is that of seed ``setup.options.seed + number``.
+    """
+    options, pipeline = setup.options, setup.contender.pipeline
+    prompt, seed = prompts(number + 1, options.seed)[number], options.seed + number
+    explanation = explain(
+        pipeline, prompt, seed=seed, steps=options.steps, guidance=options.guidance, update=options.update
     )
+    job = pipeline.job([prompt], [None], [seed], options.steps, options.guidance, options.update)
+    words = job.batch.words[0]
+    image = explanation.image.float().cpu()
+    error, right = judge_colour(image, words)
+    scene = Scenes(setup.size, split, options.seed)[number]
+    return {
+        "scene": number,
+        "prompt": prompt,
+        "seed": seed,
+        "budget": explanation.budget,
+        "completeness": explanation.completeness,
+        "reconstruction_mse": explanation.reconstruction_mse,
+        "words": describe_words(explanation, job, effects_of_words(pipeline, job)),
+        "colour_error": error,
+        "colour_right": right,
+        "objects": judge_objects(image, words),
+        "real": judge_objects(_rgb(scene), scene.words),
+    }
+
+
+def effects_of_words(pipeline: BcosDiffusionPipeline, job: Job) -> list[float]:
+    """How much the picture of a job of one changes when each word is dropped from its start on: L2 norms."""
+    changes = Ablations(whole_run(pipeline, job, 0), "drop").of_words()  # [words, 1, H, W]
+    found: list[float] = changes.double().flatten(1).norm(dim=1).tolist()
+    return found
+
+
+def describe_words(explanation: Explanation, job: Job, effects: list[float]) -> list[Record]:
+    """What each word gave to a picture, in every measure, and what changed when it was dropped.
+
+    tokens: into how many it was cut; share: its absolute relevance (Eq. 8); others: as
+    :class:`~bcos_diffusion.evaluation.faithfulness.WordEffect` has them.
+    """
+    batch, image = job.batch, explanation.trace.image
+    positive: list[Part] = [part for part in explanation.words if not part.negative]
+    return [
+        vars(measure(part.text, part.map, image, effect))
+        | {
+            "group": group(part.text),
+            "tokens": int((batch.word_index[0] == number).sum()),
+            "share": part.relevance_absolute,
+        }
+        for number, (part, effect) in enumerate(zip(positive, effects, strict=True))
+    ]
+
+
+def judge_objects(image: Tensor, words: list[str]) -> Record:
+    """How many named objects a matched filter finds in an image ``[3, H, W]``, and whether they stand as named."""
+    found, named = recall(image, words)
+    return {"found": found, "named": named, "relation": relation_holds(image, words)}
+
+
+def _rgb(scene: Scene) -> Tensor:
+    return torch.from_numpy(scene.image).permute(2, 0, 1).float() / 255

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bcos_diffusion.evaluation.full_run import background_colour
+from bcos_diffusion.evaluation.colour import background_colour
 from bcos_diffusion.evaluation.words import OBJECTS, RELATIONS
 from bcos_diffusion.scenes import NOUNS
 from bcos_diffusion.scenes.lexicon import plural

@@ -1,157 +1,56 @@
-"""Regime A: denoise a real test scene in one step, where the mask of every word is known exactly."""
+"""Regime A: denoise a real scene in one step, where the mask of every word is known exactly."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import partial
 
-import numpy as np
-import torch
-from torch import Tensor
-
-from bcos_diffusion.diffusion import T, add_noise, paired_noise
-from bcos_diffusion.encoding import encode
-from bcos_diffusion.evaluation.words import is_content, without_each_word, word_positions
-from bcos_diffusion.explain import mean_free
-from bcos_diffusion.networks.denoiser import Conditioning
-from bcos_diffusion.pipeline import BcosDiffusionPipeline
-from bcos_diffusion.scenes import COLOURS, Scene
-from bcos_diffusion.scenes.lexicon import plural
-from bcos_diffusion.text import TextBatch
-from bcos_kernels.mode import stacked
-
-SHARES = (0.2, 0.4, 0.6, 0.8)
-"""Noise levels, as shares of T."""
+from bcos_diffusion.baselines.removal import REMOVALS
+from bcos_diffusion.baselines.subject import one_step
+from bcos_diffusion.evaluation.clock import timed
+from bcos_diffusion.evaluation.effects import Effects
+from bcos_diffusion.evaluation.localised import localise
+from bcos_diffusion.evaluation.noised import Noised, noise_scene
+from bcos_diffusion.evaluation.setup import Contender, Record, Setup
+from bcos_diffusion.evaluation.truth import Region, described, regions
+from bcos_diffusion.evaluation.words import is_content
+from bcos_diffusion.scenes import Scenes
 
 
-@dataclass(frozen=True)
-class Region:
-    """Where one word should be the largest contributor: the number of the word and its pixels ``[H, W]``."""
+def record(setup: Setup, split: str, number: int) -> Record:
+    """Noise scene ``number`` of a split, attribute the x_0 that is predicted at every level, and judge the maps.
 
-    word: int
-    mask: Tensor
-    kind: str
-
-
-@dataclass(frozen=True)
-class OneStep:
-    """A scene denoised at several noise levels, one per row.
-
-    image: ``[N, 6, H, W]``, predicted; contributions: ``[words, N, 6, H, W]``; effects: ``[words, N]``, the
-    L2 norm of the change when a word is dropped; mse: ``[N]``; words and regions: of the caption.
+    The noise is that of seed ``setup.options.seed + number``, for both models alike.
     """
-
-    words: list[str]
-    regions: list[Region]
-    image: Tensor
-    contributions: Tensor
-    effects: Tensor
-    mse: Tensor
-
-
-def regions(scene: Scene, words: list[str]) -> list[Region]:
-    """The visible pixels of each named object, and the background where its colour is named."""
-    found: list[Region] = []
-    for placed in scene.objects:
-        named = [i for i, word in enumerate(words) if word in (placed.noun, plural(placed.noun))]
-        if named and placed.mask is not None and placed.mask.any():
-            found.append(Region(named[0], torch.from_numpy(placed.mask), "object"))
-    if scene.background in words and scene.background in COLOURS:
-        covered = np.any([p.mask for p in scene.objects if p.mask is not None], axis=0)
-        if not covered.all():
-            found.append(Region(words.index(scene.background), torch.from_numpy(~covered), "colour"))
-    return found
+    seed = setup.options.seed + number
+    scene = Scenes(setup.size, split, setup.options.seed)[number]
+    found = regions(scene.words, scene.masks)
+    kept: Record = {"scene": number, "caption": scene.caption}
+    for name, contender in setup.contenders.items():
+        noised = noise_scene(contender.pipeline, scene, seed)
+        kept[name] = _record_of_model(setup, contender, noised, found, number, split)
+    return kept
 
 
-def largest_word(contributions: Tensor, image: Tensor, mask: Tensor) -> int:
-    """The word that pushes a region furthest from the image's mean colour towards its own; -1 where none does.
-
-    contributions: ``[words, 6, H, W]``; image: ``[6, H, W]``; mask: ``[H, W]`` bool.
-    """
-    pushes = (mean_free(contributions, image).double() * mask).sum((-2, -1))  # [words]
-    best = int(pushes.argmax())
-    return best if pushes[best] > 0 else -1
-
-
-@torch.no_grad()
-def contributions_of_words(
-    pipeline: BcosDiffusionPipeline, batch: TextBatch, x_t: Tensor, t: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Predict x_0 for one prompt at several (x_t, t), with what each word contributed to it.
-
-    batch: one row; x_t: ``[N, 6, H, W]``; t: ``[N]``. Returns ``[N, 6, H, W]`` and ``[words, N, 6, H, W]``.
-    """
-    unet, text = pipeline.model.unet, pipeline.model.condition(batch)
-    positions = word_positions(batch)
-    speaking = (positions & batch.value_mask).any(1).nonzero().flatten()
-    alone = text.values * positions[speaking][:, :, None].to(text.values.dtype)  # [speaking, L, D]
-    # In the "additive" form the U-Net reads the tangent of time from the last part, which no word may be.
-    blanks = int(unet.time_adds)
-    parts, n = 1 + len(speaking) + blanks, len(x_t)
-    nothing = torch.zeros_like(text.values).expand(blanks, -1, -1)
-    values = torch.cat([text.values, alone, nothing]).repeat_interleave(n, 0)  # [parts * N, L, D]
-    state = x_t.new_zeros(parts * n, *x_t.shape[1:])
-    state[:n] = x_t
-    with stacked(parts):
-        out = unet(state, t, Conditioning(values, text.keys.expand(n, -1, -1), text.mask.expand(n, -1)))
-    out = out.unflatten(0, (parts, n))
-    contributions = out.new_zeros(len(positions), *out.shape[1:])
-    contributions[speaking] = out[1 : 1 + len(speaking)]
-    return out[0], contributions
-
-
-@torch.no_grad()
-def effects_of_words(
-    pipeline: BcosDiffusionPipeline, batch: TextBatch, x_t: Tensor, t: Tensor, x_hat: Tensor
-) -> Tensor:
-    """How much the prediction changes when each word is dropped, at the same x_t: L2 norms ``[words, N]``."""
-    text = pipeline.model.condition(without_each_word(batch))
-    count, n = len(text.mask), len(x_t)
-    repeated = Conditioning(
-        text.values.repeat_interleave(n, 0), text.keys.repeat_interleave(n, 0), text.mask.repeat_interleave(n, 0)
-    )
-    changed = pipeline.model.unet(x_t.repeat(count, 1, 1, 1), t.repeat(count), repeated)
-    return (changed.unflatten(0, (count, n)) - x_hat).double().flatten(2).norm(dim=2)
-
-
-def denoise_scene(pipeline: BcosDiffusionPipeline, scene: Scene, seed: int) -> OneStep:
-    """Noise a scene to each level of :data:`SHARES` and attribute the predicted x_0; no guidance."""
-    device = pipeline.model.device
-    batch = pipeline.model.tokenizer.encode([scene.caption]).to(device)
-    x_0 = encode(torch.from_numpy(scene.image).permute(2, 0, 1)[None].float() / 255)
-    t = torch.tensor([round(share * T) - 1 for share in SHARES])
-    noise = paired_noise((len(t), *x_0.shape[1:]), torch.Generator().manual_seed(seed))
-    x_t = add_noise(x_0, t, noise, pipeline.alpha_bar.cpu()).to(device, pipeline.dtype)
-    t, x_0 = t.to(device), x_0.to(device)
-    x_hat, contributions = contributions_of_words(pipeline, batch, x_t, t)
-    effects = effects_of_words(pipeline, batch, x_t, t, x_hat)
-    mse = (x_hat.float() - x_0).pow(2).flatten(1).mean(1)
-    words = batch.words[0]
-    return OneStep(words, regions(scene, words), x_hat.cpu(), contributions.cpu(), effects.cpu(), mse.cpu())
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """Whether a region's own word was its largest contributor at one noise level, against how many rivals.
-
-    kind: "object" or "colour"; rivals: the other content words of the caption, among which chance would choose.
-    """
-
-    kind: str
-    level: float
-    hit: bool
-    rivals: int
-
-
-def localisation(step: OneStep) -> list[Verdict]:
-    """One verdict per region and noise level."""
-    rivals = sum(is_content(word) for word in step.words) - 1
-    return [
-        Verdict(
-            region.kind,
-            share,
-            largest_word(step.contributions[:, row], step.image[row], region.mask) == region.word,
-            rivals,
-        )
-        for region in step.regions
-        for row, share in enumerate(SHARES)
-    ]
+def _record_of_model(
+    setup: Setup, contender: Contender, noised: Noised, found: list[Region], number: int, split: str
+) -> Record:
+    """What the methods of one model say of a noised scene; effects of words on the test split alone."""
+    pipeline, seed, words = contender.pipeline, setup.options.seed + number, noised.batch.words[0]
+    subject = one_step(pipeline, noised.batch, noised.x_t, noised.t)
+    effects = Effects(subject, REMOVALS if split == "test" else (), seed)
+    methods: Record = {}
+    for name, method in setup.methods(contender, number).items():
+        work = partial(method.denoise, pipeline, noised.batch, noised.x_t, noised.t)
+        attributed, seconds = timed(pipeline.model.device, seed, work)
+        methods[name] = {
+            "seconds": seconds,
+            **localise(attributed.maps.float().cpu().numpy(), words, found),
+            "faithfulness": effects.judged(attributed),
+        }
+    mse = (subject.image().double() - noised.x_0).pow(2).flatten(1).mean(1)
+    return {
+        "mse": mse.tolist(),
+        "content_words": sum(map(is_content, words)),
+        "regions": described(found),
+        "methods": methods,
+    }

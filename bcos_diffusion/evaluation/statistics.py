@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
@@ -61,3 +62,38 @@ def bootstrap(units: Sequence[Unit], statistic: Callable[[Sequence[Unit]], float
     known = np.array([d for d in drawn if not math.isnan(d)])
     low, high = np.quantile(known, [0.025, 0.975], method="nearest")
     return {"value": value, "low": float(low), "high": float(high)}
+
+
+Ratios = NDArray[np.float64]
+
+
+def bootstrap_ratios(above: ArrayLike, below: ArrayLike, combine: Callable[[Ratios], Ratios]) -> dict[str, float]:
+    """:func:`bootstrap` of what ``combine`` makes of m ratios of sums over units, all resamples at once.
+
+    above, below: ``[n]`` or ``[n, m]``, of n prompts or scenes; a unit that has none counts 0 in both; combine: from
+    ratios ``[..., m]`` to numbers ``[...]``. Ratios of one resample are of the same units, so a difference of two is
+    paired.
+    """
+    sums = [np.asarray(side, np.float64) for side in (above, below)]
+    over, under = (side[:, None] if side.ndim == 1 else side for side in sums)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value = float(combine(over.sum(0) / under.sum(0))) if len(over) else math.nan
+        if math.isnan(value):
+            return {"value": math.nan, "low": math.nan, "high": math.nan}
+        counts = _times_drawn(len(over), RESAMPLES)
+        drawn = combine((counts @ over) / (counts @ under))
+    low, high = np.quantile(drawn[~np.isnan(drawn)], [0.025, 0.975], method="nearest")
+    return {"value": value, "low": float(low), "high": float(high)}
+
+
+def bootstrap_ratio(above: ArrayLike, below: ArrayLike) -> dict[str, float]:
+    """The ratio of two sums over units ``[n]`` with its interval; with counts below, the mean of all that is counted."""
+    return bootstrap_ratios(above, below, lambda ratios: ratios[..., 0])
+
+
+@lru_cache(maxsize=8)
+def _times_drawn(count: int, resamples: int) -> NDArray[np.float64]:
+    """How often each unit is in each resample of :func:`bootstrap`: ``[resamples, count]``."""
+    rng = np.random.Generator(np.random.PCG64(0))
+    rows = [np.bincount(rng.integers(count, size=count), minlength=count) for _ in range(resamples)]
+    return np.stack(rows).astype(np.float64)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import torch
-from torch import Tensor
 
 from bcos_diffusion.scenes import COLOURS, NOUNS
 from bcos_diffusion.scenes.lexicon import plural
 from bcos_diffusion.text import TextBatch
 from bcos_diffusion.text.function_words import ARTICLES, FUNCTION_WORDS, PREPOSITIONS
+from bcos_diffusion.text.words import hide_words
 
 GROUPS = ("object", "colour", "relation", "function", "other")
 OBJECTS = frozenset(NOUNS) | {plural(noun) for noun in NOUNS}
@@ -33,15 +31,6 @@ def is_content(word: str) -> bool:
     return word[0].isalnum() and word not in FUNCTION_WORDS
 
 
-def word_positions(batch: TextBatch) -> Tensor:
-    """The tokens of each word of one prompt: ``[words, L]`` bool. batch: one row."""
-    numbers = torch.arange(len(batch.words[0]), device=batch.mask.device)
-    return batch.mask & (batch.word_index == numbers[:, None])
-
-
 def without_each_word(batch: TextBatch) -> TextBatch:
     """One row per word of a prompt, with that word hidden and all others in their places. batch: one row."""
-    positions = word_positions(batch)
-    count = len(positions)
-    repeated = TextBatch.concatenate([batch] * count)
-    return dataclasses.replace(repeated, mask=repeated.mask & ~positions)
+    return hide_words(batch, torch.eye(len(batch.words[0]), dtype=torch.bool, device=batch.mask.device))

@@ -32,7 +32,7 @@ def progress(total: int, unit: str) -> Iterator[Callable[..., object]]:
 
 def described(figure: str, sampling: Sampling, pipeline: BcosDiffusionPipeline) -> dict[str, Any]:
     """The head of a result: which figure of the paper, the model by name and hash, the sampler, commit, versions."""
-    from bcos_diffusion.evaluation.report import provenance
+    from bcos_diffusion.evaluation.provenance import provenance
 
     steps, guidance, update = pipeline._settings(sampling.steps, sampling.guidance, sampling.update)
     return {
@@ -52,7 +52,7 @@ def described(figure: str, sampling: Sampling, pipeline: BcosDiffusionPipeline) 
 
 def write_result(folder: Path, name: str, values: dict[str, Any]) -> None:
     """Write ``NAME.json``; numbers that JSON lacks are spelt out."""
-    from bcos_diffusion.evaluation.report import for_json
+    from bcos_diffusion.evaluation.json_values import for_json
     from bcos_kernels.files import write_json
 
     write_json(folder / f"{name}.json", for_json(values))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from bcos_diffusion.evaluation.full_run import judge_colour
+from bcos_diffusion.evaluation.colour import judge_colour
 from bcos_diffusion.evaluation.presence import recall, relation_holds
 from bcos_diffusion.scenes import COLOURS, NOUNS, Scenes
 

@@ -10,7 +10,7 @@ from references.commands import refused
 
 from bcos_diffusion import cli
 from bcos_diffusion.encoding import encode
-from bcos_diffusion.evaluation.regime_a import contributions_of_words
+from bcos_diffusion.explanation.attribution import contributions_of_words
 from bcos_diffusion.explain import explain
 from bcos_diffusion.paper import token_masses
 from bcos_diffusion.paper.corpus import SceneCaptions, TextCaptions, read_captions

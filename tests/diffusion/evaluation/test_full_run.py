@@ -1,29 +1,25 @@
-"""The evaluation protocol on cases whose answers are known, and against slow definitions."""
+"""Whole runs and single steps under evaluation, on cases whose answers are known and against slow definitions."""
 
 import dataclasses
-import json
 import math
-from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from bcos_diffusion.diffusion import guide, sample
-from bcos_diffusion.evaluation import statistics
-from bcos_diffusion.evaluation.__main__ import main
+from bcos_diffusion.baselines.subject import one_step
+from bcos_diffusion.diffusion import T, guide, sample
+from bcos_diffusion.encoding import encode
+from bcos_diffusion.evaluation import full_run, statistics
+from bcos_diffusion.evaluation.ablations import Ablations
 from bcos_diffusion.evaluation.faithfulness import WordEffect, faithfulness, measure
-from bcos_diffusion.evaluation.full_run import Run, Word, draw_without_each_word
-from bcos_diffusion.evaluation.regime_a import (
-    Verdict,
-    contributions_of_words,
-    denoise_scene,
-    effects_of_words,
-    largest_word,
-    regions,
-)
+from bcos_diffusion.evaluation.noised import SHARES, noise_scene
+from bcos_diffusion.evaluation.setup import Contender, Options, Setup
 from bcos_diffusion.evaluation.statistics import spearman
-from bcos_diffusion.evaluation.summaries import localisation, mass_by_group, objects
+from bcos_diffusion.evaluation.summary.full_run import mass_by_group, objects
+from bcos_diffusion.evaluation.truth import regions
 from bcos_diffusion.evaluation.words import group, without_each_word
+from bcos_diffusion.explanation.attribution import contributions_of_words
 from bcos_diffusion.explanation.trace import signal_tokens, trace
 from bcos_diffusion.model import TextToImage
 from bcos_diffusion.networks.denoiser import Conditioning
@@ -62,32 +58,28 @@ def painted() -> tuple[torch.Tensor, torch.Tensor]:
     return torch.cat([rgb, 1 - rgb]), mask
 
 
-def test_the_largest_word_of_a_region_is_the_one_that_colours_it() -> None:
-    image, mask = painted()
-    grey = torch.full_like(image, 5.0)  # far more mass, and no colour
-    maps = torch.stack([grey, image * mask, image * ~mask, -image * mask, torch.zeros_like(image)])
-    assert largest_word(maps, image, mask) == 1
-    assert largest_word(maps, image, ~mask) == 2
-    assert largest_word(maps[3:], image, mask) == -1
-
-
 def test_regions_are_the_visible_objects_and_the_rest() -> None:
     data = Scenes(size=32, split="test")
     seen = {"object": 0, "colour": 0}
     for scene in (data[i] for i in range(60)):
-        found = regions(scene, scene.words)
-        objects = [r for r in found if r.kind == "object"]
-        for region in objects:
-            assert group(scene.words[region.word]) == "object"
+        found = regions(scene.words, scene.masks)
         for region in found:
             seen[region.kind] += 1
+            assert group(scene.words[region.word]) == region.kind
             if region.kind == "colour":
                 assert scene.words[region.word] == scene.background
-                corner = torch.from_numpy(scene.image)[region.mask].float().median(0).values
+                corner = np.median(scene.image[region.mask], axis=0)
                 assert corner.tolist() == pytest.approx(COLOURS[scene.background], abs=1)
-        if len(objects) == len(scene.objects) and len(found) > len(objects):
-            assert torch.stack([r.mask for r in found]).sum(0).eq(1).all()
+        if {r.kind for r in found} == {"object", "colour"}:
+            assert (np.sum([r.mask for r in found], axis=0) == 1).all()
     assert min(seen.values()) > 20
+
+
+def test_words_without_a_mask_or_a_place_have_no_region() -> None:
+    mask = np.ones((2, 2), bool)
+    masks = {"cat": mask, "dog": ~mask, "left": mask, "blue": mask}
+    found = regions(["a", "cat", "left", "of", "dog", "cat", "green", "blue"], masks)
+    assert [(r.word, r.kind) for r in found] == [(1, "object"), (5, "object"), (7, "colour")]
 
 
 @pytest.mark.parametrize("time_conditioning", ["scale", "additive"])
@@ -115,7 +107,8 @@ def test_effects_equal_one_forward_pass_per_word() -> None:
     x_t, t = torch.stack([pipeline.initial_noise(s) for s in (0, 1)]), torch.tensor([100, 700])
     repeated = type(batch).concatenate([batch, batch])
     x_hat = pipeline.model(x_t, t, repeated)
-    effects = effects_of_words(pipeline, batch, x_t, t, x_hat)
+    changes = Ablations(one_step(pipeline, batch, x_t, t), "drop").of_words()
+    effects = changes.flatten(2).norm(dim=2)
     for number in range(len(batch.words[0])):
         hidden = without_one(repeated, number)
         changed = pipeline.model(x_t, t, hidden)
@@ -143,22 +136,39 @@ def test_each_row_hides_all_tokens_of_one_word() -> None:
 
 
 @pytest.mark.parametrize("guidance", [1.0, 2.5])
-def test_redrawing_in_one_batch_equals_redrawing_word_by_word(guidance: float) -> None:
+def test_effects_on_whole_runs_equal_redrawing_word_by_word(guidance: float) -> None:
     pipeline = tiny_pipeline()
     model, tokenizer = pipeline.model, pipeline.model.tokenizer
     batch, null = tokenizer.encode([PROMPT]), model.condition(tokenizer.encode_null(1))
-    drawn = draw_without_each_word(pipeline, PROMPT, seed=3, steps=3, guidance=guidance)
-    assert len(drawn) == len(PROMPT.split())
-    for number in (0, 1, 5):
-        text = model.condition(without_one(batch, number))
+    job = pipeline.job([PROMPT], [None], [3], 3, guidance)
+    effects = full_run.effects_of_words(pipeline, job)
+    assert len(effects) == len(PROMPT.split())
 
-        def denoise(x_t: torch.Tensor, t: int, text: Conditioning = text) -> torch.Tensor:
+    def draw(text: Conditioning) -> torch.Tensor:
+        def denoise(x_t: torch.Tensor, t: int) -> torch.Tensor:
             step = torch.tensor([t])
             conditional = model.unet(x_t, step, text)
             return conditional if guidance == 1 else guide(conditional, model.unet(x_t, step, null), guidance)
 
-        alone = sample(denoise, pipeline.initial_noise(3)[None], pipeline.alpha_bar.double(), 3)
-        torch.testing.assert_close(drawn[number], alone[0])
+        return sample(denoise, pipeline.initial_noise(3)[None], pipeline.alpha_bar.double(), 3)[0]
+
+    whole = draw(model.condition(batch))
+    for number in (0, 1, 5):
+        alone = draw(model.condition(without_one(batch, number)))
+        assert effects[number] == pytest.approx(float((alone - whole).norm()), rel=1e-6)
+
+
+def test_a_record_of_a_whole_run_says_what_its_explanation_says() -> None:
+    pipeline = tiny_pipeline()
+    setup = Setup(Contender(pipeline, {}), Options(1, 1, steps=2, seed=5))
+    kept = full_run.record(setup, "test", 2)
+    explanation = full_run.explain(pipeline, kept["prompt"], seed=7, steps=2, guidance=2.0)
+    assert [w["text"] for w in kept["words"]] == kept["prompt"].split()
+    for said, part in zip(kept["words"], explanation.words, strict=True):
+        assert said["share"] == part.relevance_absolute and said["mass"] == abs(part.mass)
+        assert said["norm"] == pytest.approx(float(part.map.norm()))
+    assert kept["budget"] == explanation.budget and kept["completeness"] < 1e-10
+    assert kept["real"]["named"] >= kept["real"]["found"] >= 0
 
 
 def word(text: str, mass: float, effect: float) -> WordEffect:
@@ -187,12 +197,12 @@ def test_measures_of_a_known_contribution() -> None:
     assert grey.mass == 384 and grey.mean_free < 1e-12 * grey.norm + 1e-5
 
 
-def run_of(words: list[tuple[str, float, float]]) -> Run:
+def run_of(words: list[tuple[str, float, float]]) -> dict[str, object]:
     total = sum(mass for _, mass, _ in words)
-    return Run(
-        "", 0, {}, 0.0, 0.0, [Word(t, group(t), 1, m / total, word(t, m, e)) for t, m, e in words],
-        torch.zeros(3, 8, 8), None, None,
-    )  # fmt: skip
+    described = [
+        dataclasses.asdict(word(t, m, e)) | {"group": group(t), "tokens": 1, "share": m / total} for t, m, e in words
+    ]
+    return {"words": described}
 
 
 @pytest.mark.usefixtures("few_resamples")
@@ -211,20 +221,6 @@ def test_masses_of_groups() -> None:
 
 
 @pytest.mark.usefixtures("few_resamples")
-def test_localisation_counts_regions_and_chance() -> None:
-    scenes = [
-        [Verdict("object", 0.2, True, 1), Verdict("object", 0.4, False, 1), Verdict("colour", 0.2, True, 1)],
-        [Verdict("object", 0.2, True, 0), Verdict("object", 0.4, True, 0)],
-    ]
-    found = localisation(scenes, "object")
-    assert found["share"]["value"] == pytest.approx(0.75)
-    assert found["chance"] == pytest.approx(0.75)
-    assert found["share_with_rivals"]["value"] == found["chance_with_rivals"] == pytest.approx(0.5)
-    assert found["by_level"]["0.4"]["value"] == pytest.approx(0.5)
-    assert math.isnan(found["share_with_two_rivals_or_more"]["value"])
-
-
-@pytest.mark.usefixtures("few_resamples")
 def test_found_objects_are_counted_over_names_and_apart_for_one_name() -> None:
     found = objects([(1, 1, None), (0, 1, None), (1, 2, False), (2, 2, True), (0, 0, None)])
     assert (found["pictures"], found["pictures_with_a_relation"]) == (4, 2)
@@ -232,42 +228,17 @@ def test_found_objects_are_counted_over_names_and_apart_for_one_name() -> None:
     assert found["found_when_alone"]["value"] == found["relation_holds"]["value"] == 0.5
 
 
-@pytest.mark.usefixtures("few_resamples")
-def test_the_command_writes_strict_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    tiny_pipeline(dtype=torch.float32).save_pretrained(tmp_path / "model")
-    arguments = ["--model", str(tmp_path / "model"), "--prompts", "2", "--steps", "2", "--out"]
-    files = [tmp_path / "deep" / "a.json", tmp_path / "b.json"]
-    for file in files:
-        assert main([*arguments, str(file)]) == 0
-    assert files[0].read_bytes() == files[1].read_bytes()
-
-    def refuse(text: str) -> None:
-        raise AssertionError(f"{text} is not JSON")
-
-    values = json.loads(files[0].read_text(), parse_constant=refuse)
-    budget = values["budget"]
-    assert sum(budget[k]["value"] for k in ("tokens", "x_T", "time", "other")) == pytest.approx(1, abs=1e-6)
-    assert budget["worst_completeness"] < 1e-4
-    assert values["mass"]["object_over_function"]["value"] == "infinite"
-    assert len(values["provenance"]["model_sha256"]) == 64 and values["seed"] == 0 and values["steps"] == 2
-    assert values["quality"]["objects_in_real_scenes"]["found"]["value"] > 0
-    assert "Budget of whole runs" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("bad", ["missing model", "no prompts", "unwritable"])
-def test_bad_input_is_one_line_and_leaves_no_file(bad: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    tiny_pipeline(dtype=torch.float32).save_pretrained(tmp_path / "model")
-    (tmp_path / "file").write_text("")
-    model = tmp_path / ("nothing" if bad == "missing model" else "model")
-    out = tmp_path / ("file" if bad == "unwritable" else "out") / "e.json"
-    count = "0" if bad == "no prompts" else "1"
-    assert main(["--model", str(model), "--out", str(out), "--prompts", count]) == 1
-    error = capsys.readouterr().err.strip().splitlines()
-    assert len(error) == 1 and error[0].startswith("error: ")
-    assert not out.exists() and not list(tmp_path.rglob("*.tmp"))
-
-
-def test_a_scene_is_denoised_at_every_level() -> None:
-    step = denoise_scene(tiny_pipeline(), Scenes(size=24, split="test")[0], seed=0)
-    assert step.contributions.shape == (len(step.words), 4, 6, 24, 24)
-    assert step.effects.shape == (len(step.words), 4) and step.mse.shape == (4,)
+def test_a_scene_is_noised_to_every_level_by_its_seed_alone() -> None:
+    pipeline, scene = tiny_pipeline(), Scenes(size=24, split="test")[0]
+    found = noise_scene(pipeline, scene, seed=4)
+    rgb = torch.from_numpy(scene.image).permute(2, 0, 1)[None].float() / 255
+    assert torch.equal(found.x_0, encode(rgb).to(found.x_0))
+    assert found.batch.words == [scene.caption.split()]
+    noise = torch.randn(4, 3, 24, 24, generator=torch.Generator().manual_seed(4))
+    for row, share in enumerate(SHARES):
+        t = round(share * T) - 1
+        a = float(pipeline.alpha_bar[t])
+        expected = a**0.5 * rgb[0] + (1 - a**0.5) / 2 + (1 - a) ** 0.5 / 2 * noise[row]
+        assert found.t[row] == t
+        torch.testing.assert_close(found.x_t[row, :3].float(), expected)
+        torch.testing.assert_close(found.x_t[row, :3] + found.x_t[row, 3:], torch.ones_like(found.x_t[row, :3]))

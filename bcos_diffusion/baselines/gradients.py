@@ -1,0 +1,135 @@
+"""Gradient methods: what each word's embedding does to every pixel, to first order.
+
+The input of a word is all that the U-Net reads of it: its values and its keys, at its tokens. Words that the U-Net
+does not read have maps of exactly 0, also where they change how other words are read.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bcos_diffusion.baselines.attribution import Attributed
+from bcos_diffusion.baselines.derivative import along
+from bcos_diffusion.baselines.subject import Subject, one_step, whole_run
+from bcos_diffusion.explanation.reduction import REDUCTION, check_reduction, pixel_values
+from bcos_diffusion.job import Job
+from bcos_diffusion.networks.denoiser import Conditioning
+from bcos_diffusion.pipeline import BcosDiffusionPipeline
+from bcos_diffusion.text import TextBatch
+
+
+class _OfSubjects(ABC):
+    """An attribution that does not care whether images are of one step or of a whole run."""
+
+    def denoise(self, pipeline: BcosDiffusionPipeline, batch: TextBatch, x_t: Tensor, t: Tensor) -> Attributed:
+        """As :meth:`Attribution.denoise`."""
+        return self.attribute(one_step(pipeline, batch, x_t, t))
+
+    def draw(self, pipeline: BcosDiffusionPipeline, job: Job) -> list[Attributed]:
+        """As :meth:`Attribution.draw`, by derivatives through the whole run."""
+        return [self.attribute(whole_run(pipeline, job, number)) for number in range(len(job))]
+
+    def attribute(self, subject: Subject) -> Attributed:
+        """Maps ``[words, N, H, W]`` of a subject, 0 for words that are not read."""
+        read = subject.positions.any(1)
+        found = self._maps(subject, subject.positions[read])
+        maps = found.new_zeros(len(read), *found.shape[1:])
+        maps[read] = found
+        return Attributed.of_maps(maps)
+
+    @abstractmethod
+    def _maps(self, subject: Subject, positions: Tensor) -> Tensor:
+        """Maps of the words at ``positions`` ``[K, L]`` bool: ``[K, N, H, W]``."""
+
+
+@dataclass(frozen=True)
+class InputGradient(_OfSubjects):
+    """Input × gradient: the derivative of every pixel along a word's embedding (Shrikumar et al. 2016).
+
+    reduction: from six channels to a pixel's value, as for the exact method. Sums of linear reductions over pixels are
+    what captum's ``InputXGradient`` gives for the same sum. A score is the L2 norm of a map.
+    """
+
+    reduction: str = REDUCTION
+    name: str = "input_gradient"
+    label: str = "input × gradient"
+
+    def __post_init__(self) -> None:
+        check_reduction(self.reduction)
+
+    def _maps(self, subject: Subject, positions: Tensor) -> Tensor:
+        return _reduced(subject, along(subject, subject.text, *_embeddings(subject.text, positions)), self.reduction)
+
+
+@dataclass(frozen=True)
+class IntegratedGradients(_OfSubjects):
+    """Integrated gradients on the straight path from values and keys of 0 (Sundararajan et al. 2017).
+
+    steps: nodes of Gauss-Legendre quadrature, as captum's default has them. All words sum to what the image changes
+    along the path. reduction and score: as for :class:`InputGradient`.
+    """
+
+    steps: int = 20
+    reduction: str = REDUCTION
+    name: str = "integrated_gradients"
+    label: str = "integrated gradients"
+
+    def __post_init__(self) -> None:
+        check_reduction(self.reduction)
+        if self.steps < 1:
+            raise ValueError(f"steps must be at least 1, got {self.steps}")
+
+    def _maps(self, subject: Subject, positions: Tensor) -> Tensor:
+        text = subject.text
+        directions = _embeddings(text, positions)
+        nodes, weights = np.polynomial.legendre.leggauss(self.steps)  # on [-1, 1]
+        total: Tensor | float = 0.0
+        for share, weight in zip((nodes + 1) / 2, weights / 2, strict=True):
+            here = Conditioning(text.values * float(share), text.keys * float(share), text.mask)
+            total = total + float(weight) * along(subject, here, *directions)
+        assert isinstance(total, Tensor)
+        return _reduced(subject, total, self.reduction)
+
+
+@dataclass(frozen=True)
+class Gradient(_OfSubjects):
+    """|Gradient|: the Frobenius norm of the Jacobian of a pixel's channels by a word's embedding.
+
+    Its square is estimated without bias as the mean of ‖J z‖² over Rademacher vectors z (Hutchinson 1990). probes: how
+    many; seed: of the vectors, the same for every word at its tokens. A score estimates the norm of the whole Jacobian.
+    """
+
+    probes: int = 16
+    seed: int = 0
+    name: str = "gradient"
+    label: str = "|gradient|"
+
+    def __post_init__(self) -> None:
+        if self.probes < 1:
+            raise ValueError(f"probes must be at least 1, got {self.probes}")
+
+    def _maps(self, subject: Subject, positions: Tensor) -> Tensor:
+        text = subject.text
+        generator = torch.Generator().manual_seed(self.seed)
+        shape = (2, self.probes, 1, *text.values.shape)  # values and keys, [P, 1, 1, L, D]
+        signs = torch.randint(2, shape, generator=generator).to(text.values) * 2 - 1
+        tokens = positions[:, None, :, None].to(text.values)  # [K, 1, L, 1]
+        values, keys = ((part * tokens).flatten(0, 1) for part in signs)
+        pushed = along(subject, text, values, keys).unflatten(0, (self.probes, len(positions)))
+        return pushed.pow(2).sum(-3).mean(0).sqrt()
+
+
+def _embeddings(text: Conditioning, positions: Tensor) -> tuple[Tensor, Tensor]:
+    """Values and keys of each word alone. positions: ``[K, L]`` bool; returns ``[K, 1, L, D]`` twice."""
+    tokens = positions[:, None, :, None].to(text.values.dtype)
+    return text.values * tokens, text.keys * tokens
+
+
+def _reduced(subject: Subject, contributions: Tensor, reduction: str) -> Tensor:
+    null = subject.null_image() if reduction == "contrast" else None
+    return pixel_values(contributions, subject.image(), reduction, null)

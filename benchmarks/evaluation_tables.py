@@ -1,0 +1,81 @@
+"""The tables of docs/evaluation.md, from the ``report.json`` of ``bcos-diffusion evaluate``.
+
+What is best and which targets are reached is decided where the page decides it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from markdown_tables import markdown
+
+from bcos_diffusion.evaluation.page import absent, axioms, faithful, quality, where
+from bcos_diffusion.evaluation.page.html import SIGNS
+from bcos_diffusion.evaluation.page.overview import duration
+from bcos_diffusion.evaluation.page.results import number_at, part
+from bcos_diffusion.evaluation.page.section import Cell, Section, Table
+from bcos_diffusion.evaluation.page.targets import targets
+
+NOTHING = "Not yet measured."
+
+
+def overview(result: dict[str, Any]) -> str:
+    """The targets, each with what was measured."""
+    rows = [[t.what, t.bar, t.verdict, t.measured] for t in targets(result)]
+    settings, found = part(result, "settings") or {}, part(result, "provenance") or {}
+    machine = part(found, "machine") or {}
+    caption = (
+        f"Model `{part(result, 'name')}`, {settings.get('scenes')} test scenes, {settings.get('validation')} validation"
+        f" scenes, {settings.get('pictures')} pictures for image quality; {machine.get('device')},"
+        f" {duration(number_at(result, 'seconds').value)}, commit {str(found.get('commit'))[:7]}."
+    )
+    return f"{caption}\n\n" + markdown(["what", "target", "verdict", "measured, 95% interval"], _escaped(rows))
+
+
+def tables_of(section: Section, keep: Callable[[Table], bool] = lambda table: True) -> str:
+    """The tables of a section of the page as markdown, each under its caption, with its notes."""
+    chosen = [table for table in section.tables if keep(table)]
+    return "\n\n".join(map(_table, chosen)) if chosen else NOTHING
+
+
+def _table(table: Table) -> str:
+    rows = [[_cell(cell) for cell in row] for row in table.rows]
+    notes = "".join(f"\n- {note}" for note in table.notes)
+    return f"{table.caption}:\n\n{markdown(list(table.heads), _escaped(rows))}" + (f"\n{notes}" if notes else "")
+
+
+def _cell(cell: Cell | str) -> str:
+    if isinstance(cell, str):
+        return cell
+    text = f"{cell.text} {cell.interval}".strip()
+    return f"{SIGNS[cell.mark][0]} {text}" if cell.mark else text
+
+
+def _escaped(rows: Iterable[Iterable[str]]) -> list[list[str]]:
+    """Bars within cells would end them."""
+    return [[cell.replace("|", "\\|") for cell in row] for row in rows]
+
+
+def tried(result: Mapping[str, Any]) -> str:
+    """What was tried to make explanations better, with what it changed."""
+    rows = [[str(row.get(column, "")) for column in result["columns"]] for row in result["rows"]]
+    caption = result.get("caption", "")
+    return (f"{caption}\n\n" if caption else "") + markdown(list(result["columns"]), _escaped(rows))
+
+
+def _regime(number: int) -> Callable[[dict[str, Any]], str]:
+    return lambda result: tables_of(where.sections(result)[number])
+
+
+PAGE, SOURCE = "docs/evaluation.md", "evaluation_report.json"
+TABLES: dict[str, tuple[str, str, Callable[[dict[str, Any]], str]]] = {
+    "evaluation_targets": (PAGE, SOURCE, overview),
+    "evaluation_regime_a": (PAGE, SOURCE, _regime(0)),
+    "evaluation_regime_b": (PAGE, SOURCE, _regime(1)),
+    "evaluation_faithfulness": (PAGE, SOURCE, lambda result: tables_of(faithful.section(result))),
+    "evaluation_missing": (PAGE, SOURCE, lambda result: tables_of(absent.section(result))),
+    "evaluation_quality": (PAGE, SOURCE, lambda result: tables_of(quality.section(result))),
+    "evaluation_axioms": (PAGE, SOURCE, lambda result: tables_of(axioms.section(result))),
+    "evaluation_tried": (PAGE, "evaluation_tried.json", tried),
+}
