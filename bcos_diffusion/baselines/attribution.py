@@ -18,7 +18,8 @@ class Attributed:
 
     maps: ``[words, N, H, W]``, fp32, larger where a pixel is more the word's (0 where a method knows no more than
     that it is not); scores: ``[words, N]``, how much of the whole image is. Words are those of ``TextBatch.words``, in
-    order, those that carry no value included. Maps of different words are comparable: none is scaled by its own maximum.
+    order, those that carry no value included. Maps of different words are comparable: none is scaled by its own
+    maximum.
     """
 
     maps: Tensor
