@@ -86,17 +86,16 @@ def test_gradient_is_the_norm_of_the_jacobian_at_each_pixel() -> None:
     text, positions = pipeline.model.condition(batch), word_positions(batch)[word]
 
     def image(values: Tensor, keys: Tensor) -> Tensor:
-        return step(pipeline, Conditioning(values, keys, text.mask), x_t[:1], t[:1])[0]
+        return step(pipeline, Conditioning(values, keys, text.mask), x_t[:1], t[:1])[0, :, 4:10, 4:10]
 
-    parts = torch.autograd.functional.jacobian(image, (text.values, text.keys))  # [6, H, W, 1, L, D] each
-    expected = sum(part[..., 0, positions, :].pow(2).sum((0, 3, 4)) for part in parts)  # [H, W]
+    parts = torch.autograd.functional.jacobian(image, (text.values, text.keys))  # [6, 6, 6, 1, L, D] each
+    expected = sum(part[..., 0, positions, :].pow(2).sum((0, 3, 4)) for part in parts)  # [6, 6]
     found = Gradient(probes=256).denoise(pipeline, batch, x_t[:1], t[:1])
-    squares = found.maps[word, 0].double().pow(2)
+    squares = found.maps[word, 0, 4:10, 4:10].double().pow(2)
     assert float(squares.sum()) == pytest.approx(float(expected.sum()), rel=0.15)
     # The relative deviation of an estimate is at most sqrt(2 / probes) = 9%; of its mean over pixels far less.
     ratio = squares / expected
     assert float(ratio.mean()) == pytest.approx(1, abs=0.1) and float((ratio - 1).abs().max()) < 0.5
-    assert float(found.scores[word, 0]) == pytest.approx(float(squares.sum().sqrt()), rel=1e-5)
 
 
 def test_gradient_is_made_of_what_captum_calls_saliency() -> None:
@@ -135,12 +134,12 @@ def test_a_whole_run_is_differentiated_to_its_end(kind: str) -> None:
 
 def test_integrated_gradients_through_a_run_are_the_change_of_its_image() -> None:
     pipeline = pipeline_of("scale")
-    job = pipeline.job([PROMPT], [None], [0], steps=2)
+    job = pipeline.job(["cat"], [None], [0], steps=2)
     silent = dataclasses.replace(job, text=Conditioning(*(
         part * torch.tensor([0, 1])[:, None, None].to(part) for part in (job.text.values, job.text.keys)
     ), job.text.mask))  # fmt: skip
     change = pipeline.trace(job)[0].image.sum(0) - pipeline.trace(silent)[0].image.sum(0)
-    total = IntegratedGradients(12, "mass").draw(pipeline, job)[0].maps[:, 0].sum(0)
+    total = IntegratedGradients(10, "mass").draw(pipeline, job)[0].maps[:, 0].sum(0)
     assert (total - change).norm() < 0.1 * change.norm()  # |cos| has kinks, so nodes converge slowly
 
 

@@ -140,18 +140,19 @@ def test_a_prompt_of_one_word_is_judged_by_what_it_can_tell(monkeypatch: pytest.
 def test_max_sensitivity_is_captums() -> None:
     pipeline = tiny_pipeline()
     batch, (x_t, t) = pipeline.model.tokenizer.encode([PROMPT]), states(pipeline)
+    x_t, t = x_t[:1], t[:1]
     ours = max_sensitivity(Exact(), pipeline, batch, x_t, t, radius=0.05, draws=3, seed=7)
 
     def explain(inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
-        times = t.repeat_interleave(len(inputs[0]) // 2)
-        return (Exact().denoise(pipeline, batch, inputs[0], times).maps.transpose(0, 1),)
+        maps = Exact().denoise(pipeline, batch, inputs[0], t.expand(len(inputs[0]))).maps
+        return (maps.transpose(0, 1).contiguous(),)
 
     generator = torch.Generator().manual_seed(7)
 
     def perturb(inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
-        draws = [0.05 * (2 * torch.rand(2, 3, 16, 16, generator=generator) - 1) for _ in range(3)]
-        moved = torch.stack([torch.cat([rgb, -rgb], 1) for rgb in draws], 1).flatten(0, 1)  # each state three times
+        draws = [0.05 * (2 * torch.rand(1, 3, 16, 16, generator=generator) - 1) for _ in inputs[0]]
+        moved = torch.cat([torch.cat([rgb, -rgb], 1) for rgb in draws])
         return (inputs[0] + moved.to(inputs[0]),)
 
-    theirs = sensitivity_max(explain, (x_t,), perturb_func=perturb, n_perturb_samples=3, max_examples_per_batch=6)
+    theirs = sensitivity_max(explain, (x_t,), perturb_func=perturb, n_perturb_samples=3)
     torch.testing.assert_close(ours, theirs.double(), rtol=1e-4, atol=1e-6)
