@@ -7,6 +7,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from bcos_diffusion.explanation.reduction import pixel_values
 from bcos_diffusion.job import Job
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
 from bcos_diffusion.text import TextBatch
@@ -28,8 +29,19 @@ class Attributed:
     @classmethod
     def of_maps(cls, maps: Tensor) -> Attributed:
         """Maps with the L2 norm over pixels as their scores, the measure in which effects of words are given too."""
-        maps = maps.float()
-        return cls(maps, maps.flatten(2).norm(dim=2))
+        return cls(maps.float(), maps.float().flatten(2).norm(dim=2))
+
+    @classmethod
+    def of_contributions(cls, contributions: Tensor, image: Tensor, null: Tensor, reduction: str) -> Attributed:
+        """What words give to six channels, as maps in any reduction, and scores in one.
+
+        contributions: ``[words, N, 6, H, W]``; image: ``[N, 6, H, W]``; null: the same without any word. A map says
+        where a word's part lies; its score, how much of what all words change would go with it: the L2 norm of its
+        "contrast". A constant that any word would give counts in the first and not in the second.
+        """
+        maps = pixel_values(contributions, image, reduction, null)
+        scores = pixel_values(contributions, image, "contrast", null).float().flatten(2).norm(dim=2)
+        return cls(maps.float(), scores)
 
 
 class Attribution(Protocol):

@@ -16,7 +16,7 @@ from torch import Tensor
 from bcos_diffusion.baselines.attribution import Attributed
 from bcos_diffusion.baselines.derivative import along
 from bcos_diffusion.baselines.subject import Subject, one_step, whole_run
-from bcos_diffusion.explanation.reduction import REDUCTION, check_reduction, pixel_values
+from bcos_diffusion.explanation.reduction import REDUCTION, check_reduction
 from bcos_diffusion.job import Job
 from bcos_diffusion.networks.denoiser import Conditioning
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
@@ -37,14 +37,15 @@ class _OfSubjects(ABC):
     def attribute(self, subject: Subject) -> Attributed:
         """Maps ``[words, N, H, W]`` of a subject, 0 for words that are not read."""
         read = subject.positions.any(1)
-        found = self._maps(subject, subject.positions[read])
-        maps = found.new_zeros(len(read), *found.shape[1:])
-        maps[read] = found
-        return Attributed.of_maps(maps)
+        found = self._attribute(subject, subject.positions[read])
+        maps = found.maps.new_zeros(len(read), *found.maps.shape[1:])
+        scores = found.scores.new_zeros(len(read), *found.scores.shape[1:])
+        maps[read], scores[read] = found.maps, found.scores
+        return Attributed(maps, scores)
 
     @abstractmethod
-    def _maps(self, subject: Subject, positions: Tensor) -> Tensor:
-        """Maps of the words at ``positions`` ``[K, L]`` bool: ``[K, N, H, W]``."""
+    def _attribute(self, subject: Subject, positions: Tensor) -> Attributed:
+        """Maps and scores of the words at ``positions`` ``[K, L]`` bool."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class InputGradient(_OfSubjects):
     """Input × gradient: the derivative of every pixel along a word's embedding (Shrikumar et al. 2016).
 
     reduction: from six channels to a pixel's value, as for the exact method. Sums of linear reductions over pixels are
-    what captum's ``InputXGradient`` gives for the same sum. A score is the L2 norm of a map.
+    what captum's ``InputXGradient`` gives for the same sum. Scores are those of ``Attributed.of_contributions``.
     """
 
     reduction: str = REDUCTION
@@ -62,7 +63,7 @@ class InputGradient(_OfSubjects):
     def __post_init__(self) -> None:
         check_reduction(self.reduction)
 
-    def _maps(self, subject: Subject, positions: Tensor) -> Tensor:
+    def _attribute(self, subject: Subject, positions: Tensor) -> Attributed:
         return _reduced(subject, along(subject, subject.text, *_embeddings(subject.text, positions)), self.reduction)
 
 
@@ -84,7 +85,7 @@ class IntegratedGradients(_OfSubjects):
         if self.steps < 1:
             raise ValueError(f"steps must be at least 1, got {self.steps}")
 
-    def _maps(self, subject: Subject, positions: Tensor) -> Tensor:
+    def _attribute(self, subject: Subject, positions: Tensor) -> Attributed:
         text = subject.text
         directions = _embeddings(text, positions)
         nodes, weights = np.polynomial.legendre.leggauss(self.steps)  # on [-1, 1]
@@ -113,7 +114,7 @@ class Gradient(_OfSubjects):
         if self.probes < 1:
             raise ValueError(f"probes must be at least 1, got {self.probes}")
 
-    def _maps(self, subject: Subject, positions: Tensor) -> Tensor:
+    def _attribute(self, subject: Subject, positions: Tensor) -> Attributed:
         text = subject.text
         generator = torch.Generator().manual_seed(self.seed)
         shape = (2, self.probes, 1, *text.values.shape)  # values and keys, [P, 1, 1, L, D]
@@ -121,7 +122,7 @@ class Gradient(_OfSubjects):
         tokens = positions[:, None, :, None].to(text.values)  # [K, 1, L, 1]
         values, keys = ((part * tokens).flatten(0, 1) for part in signs)
         pushed = along(subject, text, values, keys).unflatten(0, (self.probes, len(positions)))
-        return pushed.pow(2).sum(-3).mean(0).sqrt()
+        return Attributed.of_maps(pushed.pow(2).sum(-3).mean(0).sqrt())
 
 
 def _embeddings(text: Conditioning, positions: Tensor) -> tuple[Tensor, Tensor]:
@@ -130,6 +131,5 @@ def _embeddings(text: Conditioning, positions: Tensor) -> tuple[Tensor, Tensor]:
     return text.values * tokens, text.keys * tokens
 
 
-def _reduced(subject: Subject, contributions: Tensor, reduction: str) -> Tensor:
-    null = subject.null_image() if reduction == "contrast" else None
-    return pixel_values(contributions, subject.image(), reduction, null)
+def _reduced(subject: Subject, contributions: Tensor, reduction: str) -> Attributed:
+    return Attributed.of_contributions(contributions, subject.image(), subject.null_image(), reduction)

@@ -10,7 +10,7 @@ from torch import Tensor
 from bcos_diffusion.baselines.attribution import Attributed
 from bcos_diffusion.baselines.subject import one_step, whole_run
 from bcos_diffusion.diffusion import predicted_x_0
-from bcos_diffusion.explanation.reduction import REDUCTION, check_reduction, pixel_values
+from bcos_diffusion.explanation.reduction import REDUCTION, check_reduction
 from bcos_diffusion.explanation.trace import Trace
 from bcos_diffusion.job import Job
 from bcos_diffusion.networks.denoiser import Conditioning
@@ -24,7 +24,8 @@ from bcos_kernels.mode import stacked
 class Exact:
     """Contributions of words, W_i v_i, which with that of x_t sum to the image.
 
-    reduction: from six channels to a pixel's value, as in :func:`pixel_values`. A score is the L2 norm of a map.
+    reduction: from six channels to a pixel's value, as in :func:`pixel_values`. Scores do not depend on it
+    (``Attributed.of_contributions``).
     """
 
     reduction: str = REDUCTION
@@ -35,18 +36,18 @@ class Exact:
         check_reduction(self.reduction)
 
     def denoise(self, pipeline: BcosDiffusionPipeline, batch: TextBatch, x_t: Tensor, t: Tensor) -> Attributed:
-        """As :meth:`Attribution.denoise`, from one stacked pass."""
+        """As :meth:`Attribution.denoise`, from one stacked pass and one without words."""
         image, contributions = contributions_of_words(pipeline, batch, x_t, t)
-        null = one_step(pipeline, batch, x_t, t).null_image() if self.reduction == "contrast" else None
-        return Attributed.of_maps(pixel_values(contributions, image, self.reduction, null))
+        null = one_step(pipeline, batch, x_t, t).null_image()
+        return Attributed.of_contributions(contributions, image, null, self.reduction)
 
     def draw(self, pipeline: BcosDiffusionPipeline, job: Job) -> list[Attributed]:
-        """As :meth:`Attribution.draw`, from one stacked run over all pictures."""
+        """As :meth:`Attribution.draw`, from one stacked run over all pictures, and one of each without words."""
         found = []
         for number, traced in enumerate(pipeline.trace(job)):
             contributions = traced_words(traced, job.prompts(number)[:1])[:, None]
-            null = whole_run(pipeline, job, number).null_image() if self.reduction == "contrast" else None
-            found.append(Attributed.of_maps(pixel_values(contributions, traced.image[None], self.reduction, null)))
+            null = whole_run(pipeline, job, number).null_image()
+            found.append(Attributed.of_contributions(contributions, traced.image[None], null, self.reduction))
         return found
 
 

@@ -1,5 +1,6 @@
 """The exact method as an attribution: the same numbers that an explanation has, reduced to one per pixel."""
 
+import numpy as np
 import pytest
 import torch
 from references.networks import pipeline_of, states
@@ -28,10 +29,28 @@ def test_reductions_of_a_known_contribution() -> None:
     assert found["norm"] == pytest.approx([3**0.5 / 3, 24**0.5])
     assert found["colour"] == pytest.approx([3**0.5 / 6, 0])
     assert found["contrast"] == pytest.approx([0.5, 0])
+    assert found["own_colour"] == pytest.approx([0.9 * 3**0.5 / 12] * 2)  # less a decile, mean of the two neighbours
     with pytest.raises(ValueError, match="needs the image that no words give"):
         pixel_values(part, image, "contrast")
     with pytest.raises(ValueError, match="reduction must be one of"):
         Exact("loud")
+
+
+def test_own_colour_by_loops() -> None:
+    torch.manual_seed(0)
+    parts = torch.randn(3, 2, 6, 5, 4)
+    found = pixel_values(parts, torch.zeros(2, 6, 5, 4), "own_colour")
+    for n in range(2):
+        lengths = (parts[:, n, :3] - parts[:, n, 3:]).div(2).pow(2).sum(1).sqrt()  # [words, H, W]
+        above = [np.maximum(g - np.quantile(g, 0.1), 0) for g in lengths.numpy()]
+        owned = [a * a**4 / sum(other**4 for other in above) for a in above]
+        for word, row, column in np.ndindex(3, 5, 4):
+            near = owned[word][max(0, row - 1) : row + 2, max(0, column - 1) : column + 2]
+            assert found[word, n, row, column].item() == pytest.approx(near.mean(), rel=1e-4)
+
+
+def test_a_pixel_without_colour_belongs_to_no_word() -> None:
+    assert not pixel_values(torch.ones(2, 1, 6, 4, 4), torch.ones(1, 6, 4, 4), "own_colour").any()
 
 
 @pytest.mark.parametrize("kind", ["scale", "additive", "paper", "paper noise"])
@@ -61,7 +80,8 @@ def test_a_run_has_the_maps_of_its_explanation(reduction: str) -> None:
     null = whole_run(pipeline, job, 0).null_image()
     expected = pixel_values(maps, explanation.trace.image[None], reduction, null).float()
     torch.testing.assert_close(found.maps, expected)
-    torch.testing.assert_close(found.scores, expected.flatten(2).norm(dim=2))
+    push = pixel_values(maps, explanation.trace.image[None], "contrast", null).float()
+    torch.testing.assert_close(found.scores, push.flatten(2).norm(dim=2))
     assert other.maps.shape == (1, 1, 16, 16) and other.maps.any()
 
 
