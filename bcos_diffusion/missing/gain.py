@@ -118,9 +118,8 @@ def strengthening(
     these words that are then there, and of the other objects named, with 95% intervals over pictures.
     """
     lacking = [one for one in judged if not all(one.drawn)][:count]
-    found: dict[str, list[tuple[float, float]]] = {
-        n: [] for n in ("again", "stronger", "others_again", "others_stronger")
-    }
+    names = ("again", "stronger", "others_again", "others_stronger")
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
     for one in lacking:
         job = pipeline.job([one.seen.asked.prompt], [None], [one.seen.asked.seed + SEEDS_APART * TRIES])
         missing = [i for i, drawn in zip(one.seen.named, one.drawn, strict=True) if not drawn]
