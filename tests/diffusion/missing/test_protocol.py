@@ -51,10 +51,13 @@ def _judged(observed: list[Observed], feature: int = 1) -> list[Judged]:
     return [Judged(*parts) for parts in zip(observed, drawn, areas, strict=True)]
 
 
-def test_fit_and_measure_agree_with_the_labels(model: Path, observed: list[Observed]) -> None:
+def test_fit_and_measure_agree_with_the_labels(
+    model: Path, observed: list[Observed], monkeypatch: pytest.MonkeyPatch
+) -> None:
     pipeline, segmenter = BcosDiffusionPipeline.from_pretrained(model), Segmenter.load()
     judged = _judged(observed)
     exact, heat = (fit(pipeline, judged, segmenter, source) for source in ("exact", "heat"))
+    monkeypatch.setattr("bcos_diffusion.evaluation.statistics.RESAMPLES", 50)
     found = measure(judged, exact, heat, segmenter, pipeline.defaults.steps)
     last = found["at"][str(pipeline.defaults.steps)]
     assert last["exact_share"]["auroc"]["value"] == 1.0 and last["exact"]["auroc"]["value"] > 0.9
