@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import comparison_tables
+import missing_tables
 import paper_tables
 import scale_tables
 from markdown_tables import interval, markdown
@@ -269,6 +270,7 @@ TABLES: dict[str, tuple[str, str, Callable[[dict[str, Any]], str]]] = {
     "comparison_tokens": ("docs/comparison.md", "comparison.json", comparison_tables.tokens),
     "comparison_kinds": ("docs/comparison.md", "comparison.json", comparison_tables.kinds),
     **scale_tables.TABLES,
+    **missing_tables.TABLES,
     "laion": ("docs/data.md", "laion.json", laion),
 }
 
