@@ -23,6 +23,7 @@ _WAYS = {
     "early": "ensured, left early",
     "daam_end": "DAAM, judged at the end",
     "daam_early": "DAAM, left early",
+    "oracle": "the segmenter itself, judged at the end",
 }
 
 
@@ -32,15 +33,16 @@ def separation(result: dict[str, Any]) -> str:
     steps = sorted(found["at"], key=int)
     heads = ["score", *(f"AUROC, step {step}" for step in steps), "equal numbers", "AUPRC", "FPR at 95%", "clear cases"]
     last = found["at"][steps[-1]]
+    others = ("auroc_of_equal_numbers", "auprc", "fpr_at_95", "clear_auroc")
     rows = [
         [label, *(interval(found["at"][step][name]["auroc"]) for step in steps),
-         *(interval(last[name][measure]) for measure in ("auroc_of_equal_numbers", "auprc", "fpr_at_95", "clear_auroc"))]
+         *(interval(last[name][measure]) for measure in others)]
         for name, label in _SCORES.items()
     ]  # fmt: skip
     caption = (
         f"{found['missing']} of {found['objects']} named objects are missing in {found['pictures']} test pictures, by "
-        f"{found['judge']}; calibrated on {found['calibration']['pictures']} validation pictures. The last four columns "
-        "are at the end. 95% bootstrap intervals over pictures."
+        f"{found['judge']}; calibrated on {found['calibration']['pictures']} validation pictures. The last four "
+        "columns are at the end. 95% bootstrap intervals over pictures."
     )
     return f"{caption}\n\n" + markdown(heads, rows)
 
@@ -58,7 +60,7 @@ def reliability(result: dict[str, Any]) -> str:
 def gain(result: dict[str, Any]) -> str:
     """Complete pictures and costs of every way."""
     found = result["gain"]
-    heads = ["way", "complete %", "times plain", "evaluations a prompt", "complete per 100 evaluations", "parts a prompt"]
+    heads = ["way", "complete %", "times plain", "evaluations a prompt", "complete per 100", "parts a prompt"]
     rows = [
         [label, interval(found[name]["complete"], 100, 0), interval(found[name]["times_plain"], 1, 1),
          interval(found[name]["evaluations"], 1, 0), interval(found[name]["complete_per_100_evaluations"]),
