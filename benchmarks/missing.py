@@ -11,6 +11,7 @@ from pathlib import Path
 from machine import describe
 from tqdm import tqdm
 
+from bcos_diffusion.evaluation.report import for_json
 from bcos_diffusion.evaluation.segmenter import Segmenter
 from bcos_diffusion.missing.protocol import Sizes, measure_missing
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
@@ -33,7 +34,7 @@ def main() -> None:
     sizes = Sizes(options.validation, options.test, options.prompts, options.strengthened)
     with tqdm(unit="picture", disable=None) as bar:
         found = measure_missing(pipeline, Segmenter.load(), sizes, options.cache, bar.update)
-    write_json(options.out, {"machine": describe(), "model": pipeline.name} | found)
+    write_json(options.out, for_json({"machine": describe(), "model": pipeline.name} | found))
 
 
 if __name__ == "__main__":

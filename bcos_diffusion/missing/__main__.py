@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from bcos_diffusion.evaluation.report import for_json
 from bcos_diffusion.evaluation.segmenter import Segmenter
 from bcos_diffusion.missing.calibration import FILE
 from bcos_diffusion.missing.protocol import Sizes, calibrate, measure_missing
@@ -37,7 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
                 calibrate(pipeline, segmenter, chosen.validation, chosen.cache, bar.update).write(out)
             else:
                 sizes = Sizes(chosen.validation, chosen.test, chosen.prompts)
-                write_json(out, measure_missing(pipeline, segmenter, sizes, chosen.cache, bar.update))
+                found = measure_missing(pipeline, segmenter, sizes, chosen.cache, bar.update)
+                write_json(out, for_json(found))
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -160,7 +160,7 @@ def ensure_all(
     calibration: Calibration | None = None,
     **options: Any,
 ) -> EnsuredImages:
-    """:func:`ensure` each prompt by its contributions, from seeds ``seed, seed + 1, …``; all are read before any is drawn.
+    """:func:`ensure` each prompt by its contributions, from seeds ``seed, seed + 1, …``, once all have been read.
 
     calibration: the one in the package where not given. Raises ValueError where it belongs to another model.
     """

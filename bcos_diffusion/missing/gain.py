@@ -48,12 +48,13 @@ def gain(
     cache: Path | None = None,
     advance: Advance = lambda pictures: None,
 ) -> dict[str, Any]:
-    """Complete pictures of ``count`` test prompts in five ways, with 95% intervals over prompts.
+    """Complete pictures of ``count`` test prompts by each way, with 95% intervals over prompts.
 
     ``plain``: the first try; ``best_of``: all tries to their end, of which the likeliest complete one is kept; ``end``,
     ``early``: ensured by contributions, judged at the end alone, and at the checkpoint before too; ``daam_end``,
-    ``daam_early``: the same by attention. A picture is complete when the segmenter finds every noun. ``evaluations``:
-    of the network per prompt, ``parts``: with each part of a traced stack counted; attention needs no parts.
+    ``daam_early``: the same by attention; ``oracle``: told by the segmenter itself, the most that new seeds can give.
+    A picture is complete when the segmenter finds every noun. ``evaluations``: of the network per prompt; ``parts``:
+    with each part of a traced stack counted; attention needs no parts.
     """
     wanted = asked("test", count, seed)
     tries = [[Asked(one.prompt, one.seed + SEEDS_APART * k) for one in wanted] for k in range(TRIES)]
@@ -70,6 +71,9 @@ def gain(
         found = [ensured(own, steps, early[source], below) for own in seen[source]]
         return [(ok, n, n * (size if source == "exact" else 1)) for (ok, n), size in zip(found, parts, strict=True)]
 
+    # Who knows the judge's word stops at the first complete try, if there is one: no way can do better.
+    first = [next((n for n, t in enumerate(own, start=1) if t.complete), 0) for own in seen["exact"]]
+    oracle = [(n > 0, float(steps * (n or TRIES)), float(steps * (n or TRIES))) for n in first]
     best = [max(own, key=lambda t: promise(t.late)).complete for own in seen["exact"]]
     whole = float(steps * TRIES)
     ways = {
@@ -79,6 +83,7 @@ def gain(
         "early": replay("exact", True),
         "daam_end": replay("heat", False),
         "daam_early": replay("heat", True),
+        "oracle": oracle,
     }
     head = {"prompts": count, "tries": TRIES, "judge": segmenter.name}
     return head | {name: _describe(outcomes, ways["plain"]) for name, outcomes in ways.items()}
@@ -118,9 +123,8 @@ def strengthening(
     these words that are then there, and of the other objects named, with 95% intervals over pictures.
     """
     lacking = [one for one in judged if not all(one.drawn)][:count]
-    found: dict[str, list[tuple[float, float]]] = {
-        n: [] for n in ("again", "stronger", "others_again", "others_stronger")
-    }
+    names = ("again", "stronger", "others_again", "others_stronger")
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
     for one in lacking:
         job = pipeline.job([one.seen.asked.prompt], [None], [one.seen.asked.seed + SEEDS_APART * TRIES])
         missing = [i for i, drawn in zip(one.seen.named, one.drawn, strict=True) if not drawn]

@@ -64,7 +64,9 @@ def fit(names: tuple[str, ...], features: ArrayLike, drawn: ArrayLike, ridge: fl
     design = np.hstack([(x - mean) / scale, np.ones((len(x), 1))])
     penalty = np.diag([ridge] * x.shape[1] + [0.0])
     weights = _newton(design, y, penalty)
-    return Logistic(names, *(tuple(v.tolist()) for v in (mean, scale, weights[:-1])), float(weights[-1]))
+    return Logistic(
+        names, tuple(mean.tolist()), tuple(scale.tolist()), tuple(weights[:-1].tolist()), float(weights[-1])
+    )
 
 
 def platt(logits: ArrayLike, drawn: ArrayLike) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""Does the explanation of a word tell that its object was not drawn, and while drawing? The numbers, on test pictures."""
+"""Does the explanation of a word tell that its object was not drawn, and while drawing? Numbers of test pictures."""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ def _look(pipeline: BcosDiffusionPipeline, wanted: Sequence[Asked]) -> list[Obse
     run, heat = Run(pipeline, job), Heat()
     with heat.listening(run.unet, job.rows):
         for share in SHARES:
-            run.advance(round(share * job.steps))
+            run.advance(max(1, round(share * job.steps)))
             heats, images = heat.words(job), decode(run.predicted[0]).clamp(0, 1)
             for i, own in enumerate(named):
                 maps = run.words(i)
