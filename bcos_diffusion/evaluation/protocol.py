@@ -114,7 +114,7 @@ def settings(setup: Setup) -> dict[str, Any]:
             }
             for name, contender in setup.contenders.items()
         },
-        "segmenter": getattr(setup.segmenter, "name", None),
+        "segmenter": _name(setup.segmenter),
         "costly": list(options.costly),
         "costly_scenes": options.costly_scenes,
         "seed": options.seed,
@@ -123,6 +123,10 @@ def settings(setup: Setup) -> dict[str, Any]:
         "update": options.update,
         "levels": list(SHARES),
     }
+
+
+def _name(segmenter: Segmenter | None) -> str | None:
+    return None if segmenter is None else segmenter.name
 
 
 def _described(method: Attribution) -> str:
@@ -146,7 +150,7 @@ def result(setup: Setup, out: Path, left_out: Mapping[str, str] = {}) -> dict[st
         "settings": {name: getattr(options, name) for name in vars(options)} | {"levels": list(SHARES)},
         "provenance": {
             **{f"{n}_sha256": weights_digest(c.pipeline.model) for n, c in setup.contenders.items()},
-            "segmenter": getattr(setup.segmenter, "name", None),
+            "segmenter": _name(setup.segmenter),
             **environment(),
             "machine": machine(setup.contender.pipeline.model.device),
         },

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from bcos_diffusion.baselines.attribution import Attribution
@@ -16,7 +15,17 @@ from bcos_diffusion.pipeline import BcosDiffusionPipeline
 class Segmenter(Protocol):
     """Says where objects are in a drawn picture."""
 
-    def masks(self, image: Tensor, words: list[str]) -> dict[str, NDArray[np.bool_]]:
+    @property
+    def name(self) -> str:
+        """Which segmenter this is, as results state it."""
+        ...
+
+    @property
+    def present_share(self) -> float:
+        """The share of an object's usual area from which on it counts as drawn."""
+        ...
+
+    def masks(self, image: Tensor, words: list[str]) -> Mapping[str, Any]:
         """The pixels ``[H, W]`` of those words whose object, or colour, is in an rgb image ``[3, H, W]`` in [0, 1]."""
         ...
 

@@ -17,7 +17,9 @@ from references.attributions import Guesses, Knows, Refuses, Stripes, truth
 from references.tiny_evaluation import OPTIONS, pipeline
 
 from bcos_diffusion.evaluation import protocol, statistics
+from bcos_diffusion.evaluation.drawn_objects import usual_area
 from bcos_diffusion.evaluation.json_values import for_json
+from bcos_diffusion.evaluation.regime_b import drawn_masks
 from bcos_diffusion.evaluation.setup import Options
 from bcos_diffusion.evaluation.words import group
 from bcos_diffusion.many import Share
@@ -108,6 +110,14 @@ def test_words_that_were_not_drawn_are_left_out_and_counted(tmp_path: Path) -> N
     found = result["regime_b"]["objects"]["model"]
     assert (found["named"], found["drawn"]) == (named, named - times)
     assert 0 < result["regime_b"]["methods"]["guesses"]["ap"]["value"] < 0.5
+
+
+def test_a_few_stray_pixels_are_no_object() -> None:
+    words, image = ["a", "cat", "on", "blue"], torch.zeros(3, 32, 32)
+    area = usual_area("cat", 1, 32)
+    assert area > 4 * 32  # what a stripe has
+    for share, expected in ((0.9 * 4 * 32 / area, {"cat", "blue"}), (1.1 * 4 * 32 / area, {"blue"})):
+        assert drawn_masks(Stripes(present_share=share), image, words).keys() == expected
 
 
 def test_whole_runs_are_part_of_it(found: tuple[Path, dict[str, Any]]) -> None:
