@@ -58,7 +58,7 @@ def _record_of_model(setup: Setup, contender: Contender, caption: str, number: i
     found = regions(words, drawn_masks(setup.segmenter, image, words))
     effects = Effects(whole_run(pipeline, job, 0), REMOVALS if split == "test" else (), seed)
     methods: Record = {}
-    for name, method in setup.methods(contender, number).items():
+    for name, method in setup.methods(contender, number, options.costly_runs).items():
         (attributed,), seconds = timed(pipeline.model.device, seed, partial(method.draw, pipeline, job))
         methods[name] = {
             "seconds": seconds,

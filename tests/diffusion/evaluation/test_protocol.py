@@ -99,6 +99,8 @@ def test_costly_methods_run_on_the_first_scenes_and_say_so(found: tuple[Path, di
     methods = found[1]["regime_a"]["methods"]
     assert methods["gradient"]["scenes"] == OPTIONS.costly_scenes < methods["exact"]["scenes"] == OPTIONS.scenes
     assert found[1]["regime_a"]["differences"]["gradient"]["scenes"] == OPTIONS.costly_scenes
+    assert found[1]["regime_b"]["methods"]["gradient"]["scenes"] == OPTIONS.costly_runs == 1
+    assert found[1]["faithfulness"]["one_step"]["gradient"]["scenes"] == OPTIONS.costly_scenes
 
 
 def test_words_that_were_not_drawn_are_left_out_and_counted(tmp_path: Path) -> None:
