@@ -30,8 +30,7 @@ def along(subject: Subject, text: Conditioning, values: Tensor, keys: Tensor) ->
         return subject.images(Conditioning(values, keys, text.mask))[0]
 
     def derivative(values: Tensor, keys: Tensor) -> Tensor:
-        _, tangent = torch.func.jvp(images, (text.values, text.keys), (values, keys))
-        return tangent
+        return torch.func.jvp(images, (text.values, text.keys), (values, keys))[1]
 
     if not len(values):
         return torch.zeros(0, *subject.image().shape, dtype=values.dtype, device=values.device)

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from bcos_diffusion.baselines.subject import Subject
+from bcos_diffusion.job import join
 from bcos_diffusion.networks.denoiser import Conditioning
 from bcos_diffusion.scenes.kinds import stand_ins
-from bcos_diffusion.text import END, PADDING, START, TextBatch
+from bcos_diffusion.text import END, PADDING, START
 from bcos_diffusion.text.words import hide_words, word_positions
 
 REMOVALS = ("drop", "null", "swap")
@@ -48,8 +49,8 @@ def without(subject: Subject, removed: Tensor, how: str, seed: int = 0) -> Condi
         return Conditioning(text.values * kept[:, :, None].to(text.values.dtype), keys, mask)
     others = replacements(subject.words, seed) if removed.any() else subject.words
     prompts = [_prompt(subject.words, others, row) for row in removed.tolist()]
-    read = [model.tokenizer.encode([prompt]) for prompt in prompts]
-    return model.condition(TextBatch.concatenate(read).to(batch.mask.device))
+    # One by one, since the batch a prompt is read in may change the last bit of what is read.
+    return join([model.condition(model.tokenizer.encode([prompt]).to(batch.mask.device)) for prompt in prompts])
 
 
 def without_each(subject: Subject, how: str, seed: int = 0) -> Conditioning:

@@ -42,8 +42,8 @@ def area(curve: Tensor) -> Tensor:
 
 
 def _curve(removed: Tensor, among: Tensor, ablations: Ablations) -> Tensor:
-    n, points, words = removed.shape
-    changes = ablations.changes(removed.flatten(0, 1)).unflatten(0, (n, points))  # [N, K + 1, N, H, W]
+    n = len(removed)
+    changes = ablations.changes(removed.flatten(0, 1)).unflatten(0, (n, -1))  # [N, K + 1, N, H, W]
     rows = torch.arange(n)
     distance = changes[rows, :, rows].double().flatten(2).norm(dim=2)  # [N, K + 1]
     none = ablations.changes(among[None])[0].double().flatten(1).norm(dim=1)[:, None]

@@ -17,6 +17,7 @@ from bcos_diffusion.baselines.attribution import Attributed
 from bcos_diffusion.evaluation import deletion, infidelity
 from bcos_diffusion.evaluation.ablations import Ablations
 from bcos_diffusion.evaluation.faithfulness import correlations
+from bcos_diffusion.evaluation.infidelity import Terms
 from bcos_diffusion.evaluation.statistics import bootstrap, mean, spearman
 from bcos_diffusion.evaluation.words import is_content
 
@@ -45,8 +46,8 @@ class Judged:
     pixel: float
     deletion: list[list[float]]
     insertion: list[list[float]]
-    infidelity: list[infidelity.Terms]
-    infidelity_pixel: list[infidelity.Terms]
+    infidelity: list[Terms]
+    infidelity_pixel: list[Terms]
 
 
 def judge(attributed: Attributed, ablations: Ablations) -> Judged:
@@ -118,7 +119,7 @@ def _areas(curves: list[list[float]]) -> list[float]:
     return areas
 
 
-def _infidelity(units: Sequence[Sequence[infidelity.Terms]]) -> float:
+def _infidelity(units: Sequence[Sequence[Terms]]) -> float:
     return infidelity.infidelity([image for unit in units for image in unit])
 
 

@@ -10,8 +10,8 @@ from references.commands import refused
 
 from bcos_diffusion import cli
 from bcos_diffusion.encoding import encode
-from bcos_diffusion.explanation.attribution import contributions_of_words
 from bcos_diffusion.explain import explain
+from bcos_diffusion.explanation.attribution import contributions_of_words
 from bcos_diffusion.paper import token_masses
 from bcos_diffusion.paper.corpus import SceneCaptions, TextCaptions, read_captions
 from bcos_diffusion.paper.token_masses import Masses, Measurement, Shard, measure, one_step, read_shards
