@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeVar
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -144,12 +143,14 @@ def upscaled(layers: Sequence[LayerAttention], size: tuple[int, ...]) -> Tensor:
     """
     if not layers:
         raise ValueError("no attention to tokens was recorded")
-    sums = []
+    first = layers[0].probabilities
+    total = first.new_zeros(first.shape[1], first.shape[-1], *size)
     for layer in layers:
         maps = layer.probabilities.sum(0).mT.unflatten(3, layer.grid)  # [N, heads, L, h, w]
-        large = F.interpolate(maps.flatten(0, 1), size, mode="bicubic").clamp(min=0)
-        sums.append(large.unflatten(0, maps.shape[:2]).sum(1))
-    return torch.stack(sums).sum(0)
+        seen = maps.flatten(3).any(-1).flatten(0, 1).any(0)  # most tokens are padding, whose maps stay 0
+        large = F.interpolate(maps[:, :, seen].flatten(0, 1), size, mode="bicubic").clamp(min=0)
+        total[:, seen] += large.unflatten(0, maps.shape[:2]).sum(1)
+    return total
 
 
 def heat_maps(

@@ -75,8 +75,8 @@ def slow_probabilities(query: Tensor, key: Tensor, heads: int, shown: Tensor) ->
     return found
 
 
-def slow_bicubic(map: Tensor, size: tuple[int, int]) -> Tensor:
-    """Keys' bicubic kernel with a = -0.75, edges repeated, pixels as areas: ``[h, w]`` to ``[H, W]``, by loops."""
+def bicubic_axis(short: int, long: int) -> Tensor:
+    """Keys' bicubic kernel with a = -0.75, edges repeated, pixels as areas: a matrix ``[long, short]``."""
 
     def kernel(x: float, a: float = -0.75) -> float:
         x = abs(x)
@@ -84,13 +84,14 @@ def slow_bicubic(map: Tensor, size: tuple[int, int]) -> Tensor:
             return (a + 2) * x**3 - (a + 3) * x**2 + 1
         return a * x**3 - 5 * a * x**2 + 8 * a * x - 4 * a if x < 2 else 0.0
 
-    (h, w), (height, width) = map.shape, size
-    out = torch.zeros(size, dtype=map.dtype)
-    for y in range(height):
-        for x in range(width):
-            v, u = (y + 0.5) * h / height - 0.5, (x + 0.5) * w / width - 0.5
-            for i in range(math.floor(v) - 1, math.floor(v) + 3):
-                for j in range(math.floor(u) - 1, math.floor(u) + 3):
-                    value = map[min(max(i, 0), h - 1), min(max(j, 0), w - 1)]
-                    out[y, x] += kernel(v - i) * kernel(u - j) * value
-    return out
+    matrix = torch.zeros(long, short, dtype=torch.float64)
+    for y in range(long):
+        at = (y + 0.5) * short / long - 0.5
+        for i in range(math.floor(at) - 1, math.floor(at) + 3):
+            matrix[y, min(max(i, 0), short - 1)] += kernel(at - i)
+    return matrix
+
+
+def slow_bicubic(map: Tensor, size: tuple[int, int]) -> Tensor:
+    """``[h, w]`` to ``[H, W]``."""
+    return bicubic_axis(map.shape[0], size[0]) @ map @ bicubic_axis(map.shape[1], size[1]).T

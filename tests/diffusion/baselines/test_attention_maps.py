@@ -47,8 +47,8 @@ def test_probabilities_are_softmax_by_explicit_loops(pipeline: BcosDiffusionPipe
     assert list(record.layers) == list(seen) and {a.cross for a in record.layers.values()} == {True, False}
     for name, layer in record.layers.items():
         (call,) = seen[name]
-        if layer.grid[0] * layer.grid[1] > 64:
-            continue  # the loops take too long; the next test covers it
+        if layer.probabilities[0, 0, 0].numel() > 800:
+            continue  # the loops take too long; the next test sees them all
         for row in range(2):
             key = call["key"][row]
             shown = mask[row] if layer.cross else torch.ones(len(key), dtype=torch.bool)

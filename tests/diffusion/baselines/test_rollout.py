@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bcos_diffusion.baselines.attention_maps import record_attention
-from bcos_diffusion.baselines.rollout import Rollout, RolledOut, roll_out
+from bcos_diffusion.baselines.rollout import RolledOut, Rollout, roll_out
 from bcos_diffusion.job import Job
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
 
