@@ -78,7 +78,10 @@ class Drawn:
 
 
 def judge(segmenter: Segmenter, images: Tensor, captions: Sequence[Sequence[str]]) -> list[Drawn]:
-    """Say of each image ``[N, 3, H, W]`` what is in it; captions: the words of each. Raises ValueError for other counts."""
+    """Say of each image ``[N, 3, H, W]`` in [0, 1] what is in it. captions: the words of each.
+
+    Raises ValueError where there are not as many captions as images.
+    """
     if len(images) != len(captions):
         raise ValueError(f"there must be a caption for each image, got {len(captions)} for {len(images)}")
     least = segmenter.present_share

@@ -10,6 +10,7 @@ import argparse
 import sys
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -50,7 +51,7 @@ def make(recipe: Recipe, out: Path, scenes: int) -> str:
             bar.set_postfix(loss=f"{loss:.4f}")
 
         weights = train(recipe, out, tell=tell)
-    facts = {"recipe": asdict(recipe), "licence": LICENCE}
+    facts: dict[str, Any] = {"recipe": asdict(recipe), "licence": LICENCE}
     Segmenter.save(out, weights, facts)
     # Judged as it will be read, weights rounded to bf16.
     segmenter = Segmenter.load(out)

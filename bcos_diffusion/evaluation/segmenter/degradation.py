@@ -47,7 +47,10 @@ def degrade(pictures: Tensor, classes: Tensor, how: list[Degradation]) -> tuple[
     x = F.grid_sample(pictures, grid, padding_mode="border", align_corners=False)
     y = F.grid_sample(classes[:, None].float(), grid, mode="nearest", padding_mode="border", align_corners=False)
     x = _blur(x, [h.blur for h in how])
-    gain, shift = (torch.from_numpy(np.stack(part))[:, :, None, None] for part in zip(*((h.gain, h.shift) for h in how), strict=True))
+    gain, shift = (
+        torch.from_numpy(np.stack(part))[:, :, None, None]
+        for part in zip(*((h.gain, h.shift) for h in how), strict=True)
+    )
     x = x * gain + shift + _smooth(torch.from_numpy(np.stack([h.mottles for h in how])), size)
     return (x + torch.from_numpy(np.stack([h.grain for h in how]))).clamp(0, 1), y[:, 0].long()
 

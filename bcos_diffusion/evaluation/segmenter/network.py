@@ -54,9 +54,7 @@ class SegmenterNetwork(nn.Module):
         self.up = nn.ModuleList(
             nn.Conv2d(below, above, 1, bias=False) for above, below in zip((_FINE, *rest), rest, strict=False)
         )
-        self.merge = nn.ModuleList(
-            (_Convolution(first + _FINE, _FINE), _Convolution(rest[0], rest[0]), nn.Identity())
-        )
+        self.merge = nn.ModuleList((_Convolution(first + _FINE, _FINE), _Convolution(rest[0], rest[0]), nn.Identity()))
         self.head = nn.Conv2d(_FINE, len(CLASSES), 1)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -66,7 +64,7 @@ class SegmenterNetwork(nn.Module):
         return self.head(maps)[..., :height, :width]
 
     def maps(self, image: Tensor) -> list[Tensor]:
-        """What each level ends with, finest first: ``[N, C, H / 2**i, W / 2**i]`` with sizes rounded up to the stride."""
+        """What each level ends with, finest first: ``[N, C, H / 2**i, W / 2**i]``, sizes rounded up to the stride."""
         height, width = image.shape[-2:]
         x = F.pad(2 * image - 1, (0, -width % STRIDE, 0, -height % STRIDE), mode="replicate")
         levels = [self.stem(x)]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from bcos_diffusion.evaluation.segmenter.network import CLASSES, NUMBER
+from bcos_diffusion.evaluation.segmenter.network import NUMBER
 from bcos_diffusion.scenes import COLOURS, NOUNS, Scene, Scenes
 from bcos_diffusion.scenes.sprites import sprite
 
@@ -41,7 +41,7 @@ def picture(scenes: Scenes, seed: int, number: int) -> tuple[Pixels, Labels, boo
     rng = generator(seed, number)
     if rng.random() < _OF_SCENES:
         scene = scenes[number % len(scenes)]
-        pixels = scene.image.transpose(2, 0, 1).astype(np.float32) / 255
+        pixels = scene.image.transpose(2, 0, 1).astype(np.float32) / np.float32(255)
         return pixels, labels(scene), rng.random() >= _PLAIN_SCENES
     pixels, classes = strange(rng, scenes.size)
     return pixels, classes, rng.random() >= _PLAIN_STRANGE
@@ -158,7 +158,7 @@ def _blob(rng: np.random.Generator, extent: int) -> Pixels:
 
 
 def _covered(classes: Labels, pixels: Pixels, corner: tuple[int, int]) -> float:
-    """The share of what a sprite would cover that is another object's, or the larger share of what it would hide."""
+    """The share of a sprite's pixels that are another object's already."""
     shown, under = _overlap(classes.shape, pixels, corner)
     solid = pixels[shown][..., 3] >= _SOLID
     return float((classes[under] > 0)[solid].mean()) if solid.any() else 0.0
@@ -182,6 +182,3 @@ def _overlap(
         shown.append(slice(first - start, max(last, first) - start))
         under.append(slice(first, max(last, first)))
     return tuple(shown), tuple(under)
-
-
-__all__ = ["CLASSES", "Labels", "Pixels", "generator", "labels", "picture", "strange"]

@@ -96,7 +96,7 @@ class Segmenter:
         return self.logits(images).argmax(1)
 
     def masks(self, image: Tensor, words: Sequence[str]) -> dict[str, Tensor]:
-        """The region ``[H, W]`` of each word that names something seen, as ``Scene.masks`` has them. image: ``[3, H, W]``.
+        """The region ``[H, W]`` of each word that has one, as ``Scene.masks`` says it of scenes. image: ``[3, H, W]``.
 
         A noun, singular or plural, has the pixels of its class: none where it was not drawn. A colour has the
         background's pixels, and is left out where the background is of another colour.
