@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import torch
 from huggingface_hub import snapshot_download
@@ -26,6 +26,10 @@ from bcos_diffusion.shipped import SHIPPED
 from bcos_diffusion.start import Start, first_state
 from bcos_diffusion.text import TextBatch
 from bcos_kernels.files import read_json, read_tensors, write_json, write_tensors
+
+if TYPE_CHECKING:
+    from bcos_diffusion.missing.calibration import Calibration
+    from bcos_diffusion.missing.ensure import EnsuredImages
 
 FORMAT = "bcos_diffusion/1"
 
@@ -186,6 +190,7 @@ class BcosDiffusionPipeline:
             self.model.unet, job.text, job.sources, job.first, job.alpha_bar, job.steps, job.guidance, job.update, watch
         )
 
+    @overload
     def generate(
         self,
         prompts: Sequence[str],
@@ -196,11 +201,51 @@ class BcosDiffusionPipeline:
         update: str | None = None,
         size: tuple[int, int] | None = None,
         start: Start | None = None,
-    ) -> Tensor:
+        ensure: Literal[False] = False,
+    ) -> Tensor: ...
+
+    @overload
+    def generate(
+        self,
+        prompts: Sequence[str],
+        negative_prompt: str | None = None,
+        seed: int = 0,
+        steps: int | None = None,
+        guidance: float | None = None,
+        update: str | None = None,
+        size: tuple[int, int] | None = None,
+        start: Start | None = None,
+        *,
+        ensure: Literal[True],
+        tries: int = 4,
+        calibration: Calibration | None = None,
+    ) -> EnsuredImages: ...
+
+    def generate(
+        self,
+        prompts: Sequence[str],
+        negative_prompt: str | None = None,
+        seed: int = 0,
+        steps: int | None = None,
+        guidance: float | None = None,
+        update: str | None = None,
+        size: tuple[int, int] | None = None,
+        start: Start | None = None,
+        ensure: bool = False,
+        tries: int = 4,
+        calibration: Calibration | None = None,
+    ) -> Tensor | EnsuredImages:
         """Draw one image per prompt, from seeds ``seed, seed + 1, …``. Returns rgb ``[N, 3, H, W]`` in [0, 1].
 
-        size, start and errors: as for :meth:`job`.
+        size, start and errors: as for :meth:`job`. ensure: draw each until every object and colour named is there, or
+        ``tries`` run out, and return images with what is still missing; calibration and errors: as for
+        :func:`bcos_diffusion.missing.ensure.ensure_all`.
         """
+        if ensure:
+            from bcos_diffusion.missing.ensure import Search, ensure_all
+
+            options = {"steps": steps, "guidance": guidance, "update": update, "size": size, "start": start}
+            return ensure_all(self, prompts, negative_prompt, seed, Search(tries), calibration, **options)
         seeds = range(seed, seed + len(prompts))
         return self.draw(
             self.job(prompts, [negative_prompt] * len(prompts), seeds, steps, guidance, update, size, start)

@@ -15,6 +15,7 @@ from typing import Any
 
 import comparison_tables
 import evaluation_tables
+import missing_tables
 import paper_tables
 import scale_tables
 from markdown_tables import interval, markdown
@@ -274,6 +275,7 @@ TABLES: dict[str, tuple[str, str, Callable[[dict[str, Any]], str]]] = {
     "comparison_kinds": ("docs/comparison.md", "comparison.json", comparison_tables.kinds),
     **scale_tables.TABLES,
     **evaluation_tables.TABLES,
+    **missing_tables.TABLES,
     "laion": ("docs/data.md", "laion.json", laion),
 }
 

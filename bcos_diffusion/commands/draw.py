@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from bcos_diffusion.commands.ensured import Ensuring, warn
 from bcos_diffusion.commands.options import Detail, FromFile, Sampling, require_finite
 from bcos_diffusion.commands.progress import progress
 from bcos_diffusion.prompt_file import slug
 from bcos_diffusion.staging import staged
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from bcos_diffusion.explain import Explanation
+    from bcos_diffusion.pipeline import BcosDiffusionPipeline
 
 DEMO_PROMPT = "a cat to the left of a banana on a blue background"
 BATCH = 16
@@ -22,6 +27,7 @@ BATCH = 16
 Sampled = Annotated[Sampling, tyro.conf.arg(name="")]
 Detailed = Annotated[Detail, tyro.conf.arg(name="")]
 Many = Annotated[FromFile, tyro.conf.arg(name="")]
+Ensured = Annotated[Ensuring, tyro.conf.arg(name="")]
 
 
 def explain(
@@ -29,6 +35,7 @@ def explain(
     sampling: Sampled = Sampling(),
     detail: Detailed = Detail(),
     many: Many = FromFile(),
+    ensuring: Ensured = Ensuring(),
     out: Path = Path("bcos-explanation"),
 ) -> None:
     """Draw one picture, or those of a file, and say which word drew what: image, overlays, figure, raw maps, JSON.
@@ -40,8 +47,9 @@ def explain(
     if (prompt is None) == (many.file is None):
         raise ValueError("give a prompt in quotes, or a file of prompts by --file, and not both")
     if prompt is not None:
-        _explain(prompt, sampling, detail, out)
+        _explain(prompt, sampling, detail, out, ensuring)
         return
+    _require_no_ensuring(ensuring)
     from bcos_diffusion.commands.many import explain_file
 
     explain_file(sampling, detail, many, out)
@@ -56,7 +64,12 @@ def demo(sampling: Sampled = Sampling(), out: Path = Path("bcos-demo")) -> None:
     _explain(DEMO_PROMPT, sampling, Detail(), out)
 
 
-def _explain(prompt: str, sampling: Sampling, detail: Detail, out: Path) -> None:
+def _require_no_ensuring(ensuring: Ensuring) -> None:
+    if ensuring.ensure:
+        raise ValueError("--ensure draws prompts given on the command line, not those of a file")
+
+
+def _explain(prompt: str, sampling: Sampling, detail: Detail, out: Path, ensuring: Ensuring = Ensuring()) -> None:
     began = time.monotonic()
     with staged(out) as folder:
         from bcos_diffusion.explain import explain_job
@@ -65,10 +78,18 @@ def _explain(prompt: str, sampling: Sampling, detail: Detail, out: Path) -> None
         from bcos_diffusion.explanation.phrases import require_phrases
 
         pipeline = sampling.load()
-        job = pipeline.job([prompt], [sampling.negative_prompt], [sampling.seed], **sampling.options(pipeline))
+        negative, seed = sampling.negative_prompt, sampling.seed
+        job = pipeline.job([prompt], [negative], [seed], **sampling.options(pipeline))
         require_phrases(job.batch, detail.phrase)
         detail.check_box(*job.first.shape[-2:])
-        negative, seed = sampling.negative_prompt, sampling.seed
+        if ensuring.ensure:
+            from bcos_diffusion.missing.ensure import strengthen
+
+            found = ensuring.draw(sampling, pipeline, prompt, seed)
+            seed = found.chosen.seed
+            job = pipeline.job([prompt], [negative], [seed], **sampling.options(pipeline))
+            job = strengthen(job, found.chosen.strength)
+            warn(found)
         breakdown = None
         with progress(job.steps, "step") as advance:
             if detail.breakdown:
@@ -113,6 +134,7 @@ def generate(
     prompts: tyro.conf.Positional[tuple[str, ...]] = (),
     sampling: Sampled = Sampling(),
     many: Many = FromFile(),
+    ensuring: Ensured = Ensuring(),
     count: int = 1,
     out: Path = Path("bcos-images"),
 ) -> None:
@@ -126,6 +148,7 @@ def generate(
     if many.file is not None:
         if prompts or count != 1:
             raise ValueError("with --file, prompts and their seeds come from the file: give no prompt and no count")
+        _require_no_ensuring(ensuring)
         from bcos_diffusion.commands.many import generate_file
 
         generate_file(sampling, many, out)
@@ -136,18 +159,32 @@ def generate(
         from bcos_diffusion.encoding import to_pil
 
         pipeline = sampling.load()
-        options = sampling.options(pipeline)
+        sampling.options(pipeline)
         for prompt in prompts:
             pipeline.tokenize(prompt, sampling.negative_prompt)  # all are checked before any is drawn
         names = []
         with progress(len(prompts) * count, "picture") as advance:
             for number, prompt in enumerate(prompts):
-                for first in range(0, count, BATCH):
-                    seeds = range(sampling.seed + first, sampling.seed + min(count, first + BATCH))
-                    images = pipeline.generate([prompt] * len(seeds), sampling.negative_prompt, seeds[0], **options)
-                    require_finite(images, sampling)
-                    for seed, image in zip(seeds, images, strict=True):
-                        names.append(f"{number:02d}-{slug(prompt)}-seed{seed}.png")
-                        to_pil(image).save(folder / names[-1])
-                        advance()
+                for seed, image in _drawn(pipeline, prompt, count, sampling, ensuring):
+                    require_finite(image, sampling)
+                    names.append(f"{number:02d}-{slug(prompt)}-seed{seed}.png")
+                    to_pil(image).save(folder / names[-1])
+                    advance()
     print("\n".join(str(out / name) for name in names))
+
+
+def _drawn(
+    pipeline: BcosDiffusionPipeline, prompt: str, count: int, sampling: Sampling, ensuring: Ensuring
+) -> Iterator[tuple[int, Tensor]]:
+    """The pictures of a prompt, with the seed that each was asked for."""
+    if ensuring.ensure:
+        for seed in range(sampling.seed, sampling.seed + count):
+            found = ensuring.draw(sampling, pipeline, prompt, seed)
+            warn(found)
+            yield seed, found.image
+        return
+    options = sampling.options(pipeline)
+    for first in range(0, count, BATCH):
+        seeds = range(sampling.seed + first, sampling.seed + min(count, first + BATCH))
+        images = pipeline.generate([prompt] * len(seeds), sampling.negative_prompt, seeds[0], **options)
+        yield from zip(seeds, images, strict=True)

@@ -145,6 +145,30 @@ def trace(
     return trace_batch(unet, text, [sources], x_T[None], alpha_bar, steps, guidance, update, watch)[0]
 
 
+def first_stack(
+    unet: Denoiser, text: Conditioning, sources: Sequence[tuple[Source, ...]], x_T: Tensor, update: str
+) -> tuple[Conditioning, Tensor, Tensor]:
+    """Where N traced runs start; arguments as for :func:`trace_batch`.
+
+    Returns the prompts with a part per source, the stack ``[S, N, 6, H, W]``, of which x_T has all, and how much of the
+    update's constants each part receives, ``[S, 1, 1, 1, 1]``.
+    """
+    count, n = len(x_T), max(map(len, sources))
+    rows = len(text.keys) // count
+    has_constant = update == "standard"
+    parts = 1 + n + 1 + has_constant + unet.time_adds
+    state = x_T.new_zeros(parts, *x_T.shape)
+    state[0] = state[n + 1] = x_T
+    values = text.values.unflatten(0, (count, rows))
+    stacks = [stack_values(v, own, blanks=parts - 1 - len(own)) for v, own in zip(values, sources, strict=True)]
+    joined = torch.stack([s.unflatten(0, (parts, rows)) for s in stacks], dim=1).flatten(0, 2)  # [S * N * rows, L, D]
+    # What the standard update adds belongs to the image and to its own part, not to any token.
+    constant = x_T.new_zeros(parts, 1, 1, 1, 1)
+    if has_constant:
+        constant[0] = constant[n + 2] = 1.0
+    return Conditioning(joined, text.keys, text.mask), state, constant
+
+
 def trace_batch(
     unet: Denoiser,
     text: Conditioning,
@@ -163,20 +187,9 @@ def trace_batch(
     :func:`trace`, where n is the largest number of tokens.
     """
     unet.check_explainable()
-    count, n = len(x_T), max(map(len, sources))
-    rows = len(text.keys) // count
+    n = max(map(len, sources))
     has_constant, has_time = update == "standard", unet.time_adds
-    parts = 1 + n + 1 + has_constant + has_time
-    state = x_T.new_zeros(parts, *x_T.shape)
-    state[0] = state[n + 1] = x_T
-    values = text.values.unflatten(0, (count, rows))
-    stacks = [stack_values(v, own, blanks=parts - 1 - len(own)) for v, own in zip(values, sources, strict=True)]
-    joined = torch.stack([s.unflatten(0, (parts, rows)) for s in stacks], dim=1).flatten(0, 2)  # [S * N * rows, L, D]
-    # What the standard update adds belongs to the image and to its own part, not to any token.
-    constant = x_T.new_zeros(parts, 1, 1, 1, 1)
-    if has_constant:
-        constant[0] = constant[n + 2] = 1.0
-    stack = Conditioning(joined, text.keys, text.mask)
+    stack, state, constant = first_stack(unet, text, sources, x_T, update)
     state = push(unet, stack, state, alpha_bar, steps, guidance, update, constant, watch)
     nothing = torch.zeros_like(x_T)
     return [
