@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
+from tqdm import tqdm
 
 from bcos_diffusion.commands.options import Sampling
 from bcos_diffusion.commands.progress import progress
@@ -28,15 +30,19 @@ KEPT = "measured"
 
 @dataclass(frozen=True)
 class Amount:
-    """How much a preset measures: test scenes, validation scenes, scenes for costly methods, pictures drawn."""
+    """What a preset measures: test scenes, validation scenes, scenes for costly methods, pictures drawn, and parts."""
 
     scenes: int
     validation: int
     costly_scenes: int
     pictures: int
+    parts: tuple[Part, ...] = PARTS
 
 
-PRESETS = {"scenes": Amount(1000, 200, 100, 1000), "quick": Amount(10, 10, 2, 16)}
+PRESETS = {
+    "scenes": Amount(1000, 200, 100, 1000),
+    "quick": Amount(10, 10, 2, 16, ("regime_a", "regime_b", "quality", "examples")),
+}
 
 
 def evaluate(
@@ -49,7 +55,7 @@ def evaluate(
     steps: Annotated[int | None, tyro.conf.arg(metavar="N")] = None,
     guidance: Annotated[float | None, tyro.conf.arg(metavar="SCALE")] = None,
     seed: int = 0,
-    only: tuple[Part, ...] = PARTS,
+    only: Annotated[tuple[Part, ...] | None, tyro.conf.arg(metavar="PART …")] = None,
     workers: int = 1,
     share: Annotated[str, tyro.conf.arg(metavar="I/N")] = "0/1",
     device: str = "auto",
@@ -69,7 +75,7 @@ def evaluate(
         steps: Sampling steps, 1 to 1000; without it, as the model says.
         guidance: Scale of classifier-free guidance, 1 for none; without it, as the model says.
         seed: Of scenes, noise and pictures.
-        only: Which parts to measure; others are named as missing in the report.
+        only: Which parts to measure: regime_a, regime_b, missing, quality, examples; without it, as the preset says.
         workers: Processes of one thread each; on a GPU leave it at 1.
         share: Which part of the work this run does, such as 0/2 and 1/2 of two runs into one folder.
         device: auto, cpu, cuda, cuda:1, mps.
@@ -77,6 +83,7 @@ def evaluate(
     """
     given = {k: v for k, v in locals().items() if k not in ("device", "workers", "share", "out")}
     amount = _amount(preset, scenes, pictures, costly_scenes)
+    parts = amount.parts if only is None else only
     mine = _share(share)
     if workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
@@ -85,25 +92,32 @@ def evaluate(
     ordinary = replace(drawing, model=twin).load() if twin is not None else None
     options = _options(pipeline, drawing, amount)
     _require_writable(out)
-    result, setup = _measure(out / KEPT, pipeline, ordinary, options, only, workers, mine)
-    if mine.rank == 0:
-        _measure_parts(out / KEPT, result, setup, amount.pictures, only)
+    result, setup = _measure(out / KEPT, pipeline, ordinary, options, parts, workers, mine)
+    if mine.rank > 0:
+        print(f"share {share} is done; run --share 0/{mine.world} again when all are, for the report")
+        return
+    _measure_parts(out / KEPT, result, setup, amount.pictures, parts)
     result["settings"] |= {"preset": preset, "pictures": amount.pictures}
     result |= {"command": _command(given, out), "date": date.today().isoformat()}
-    _write(out, result, setup, "examples" in only)
+    _write(out, result, setup, "examples" in parts)
 
 
 def _amount(preset: str, scenes: int | None, pictures: int | None, costly_scenes: int | None) -> Amount:
     """The preset's numbers where none are given. Raises ValueError for fewer pictures than can be compared."""
-    given = {"scenes": scenes, "pictures": pictures, "costly_scenes": costly_scenes}
-    amount = replace(PRESETS[preset], **{name: value for name, value in given.items() if value is not None})
+    usual = PRESETS[preset]
+    amount = replace(
+        usual,
+        scenes=usual.scenes if scenes is None else scenes,
+        pictures=usual.pictures if pictures is None else pictures,
+        costly_scenes=usual.costly_scenes if costly_scenes is None else costly_scenes,
+    )
     if amount.scenes < 1 or amount.pictures < 8 or amount.costly_scenes < 0:
         raise ValueError(
             "scenes must be at least 1, pictures at least 8 and costly scenes at least 0,"
             f" got {amount.scenes}, {amount.pictures} and {amount.costly_scenes}"
         )
-    least = {name: min(getattr(amount, name), amount.scenes) for name in ("validation", "costly_scenes")}
-    return replace(amount, **least)
+    most = amount.scenes
+    return replace(amount, validation=min(amount.validation, most), costly_scenes=min(amount.costly_scenes, most))
 
 
 def _share(text: str) -> Share:
@@ -146,7 +160,7 @@ def _measure(
     from bcos_diffusion.evaluation.plan import plan
     from bcos_diffusion.evaluation.segmenter import Segmenter
 
-    segmenter = Segmenter.load() if "regime_b" in only else None
+    segmenter: Any = Segmenter.load() if "regime_b" in only else None  # its masks are tensors, read as arrays
     setup, _ = protocol.prepare(pipeline, options, None, twin, segmenter)
     known = 0
 
@@ -159,36 +173,68 @@ def _measure(
             known = done
 
         result = protocol.run(folder, pipeline, options, None, twin, segmenter, workers, share, tick)
+    if segmenter is not None and "regime_b" in result:
+        result["regime_b"]["segmenter"] = {"name": segmenter.name, "miou": segmenter.card["scores"]["miou"]}
     return result, setup
 
 
 def _measure_parts(folder: Path, result: dict[str, Any], setup: Setup, pictures: int, only: Sequence[Part]) -> None:
     """Add what is measured on sets of pictures, each kept when it is done."""
+    options = setup.options
+    if "quality" in only:
+        for name, contender in setup.contenders.items():
+            part = _quality(folder / f"quality-{name}.json", contender.pipeline, options, pictures)
+            result.setdefault("quality", {})[name] = part["found"]
+            result["seconds"] += part["seconds"]
+    if "missing" in only:
+        part = _missing(folder, setup.contender.pipeline)
+        result["missing"] = part["found"]
+        result["seconds"] += part["seconds"]
+
+
+def _missing(folder: Path, pipeline: BcosDiffusionPipeline) -> dict[str, Any]:
+    """Missing concepts and repair, with the model's own steps and guidance, by which it is calibrated."""
+    from bcos_diffusion.evaluation.kept import kept
+    from bcos_diffusion.evaluation.segmenter import Segmenter
+    from bcos_diffusion.many import weights_digest
+    from bcos_diffusion.missing.protocol import Sizes, measure_missing
+
+    sizes, segmenter = Sizes(), Segmenter.load()
+
+    def work() -> dict[str, Any]:
+        with tqdm(unit="picture", disable=None, leave=False) as bar:
+            try:
+                return measure_missing(pipeline, segmenter, sizes, folder / "missing", bar.update)
+            except ValueError as error:  # a model that draws every object, or none, or that cannot be explained
+                return {"left_out": str(error)}
+
+    settings = {"weights": weights_digest(pipeline.model), "segmenter": segmenter.name, **asdict(sizes)}
+    return kept(folder / "missing.json", settings, work)
+
+
+def _quality(path: Path, pipeline: BcosDiffusionPipeline, options: Options, pictures: int) -> dict[str, Any]:
+    """How good the pictures of one model are."""
     from bcos_diffusion.evaluation.kept import kept
     from bcos_diffusion.evaluation.quality import quality
     from bcos_diffusion.many import weights_digest
 
-    options = setup.options
-    sampling = {"seed": options.seed, "steps": options.steps, "guidance": options.guidance}
-    if "quality" in only:
-        for name, contender in setup.contenders.items():
-            settings = {"weights": weights_digest(contender.pipeline.model), "count": pictures, **sampling}
-            with progress(pictures, "picture") as advance:
-                part = kept(
-                    folder / f"quality-{name}.json", settings,
-                    lambda one=contender.pipeline, tick=advance: quality(
-                        one, pictures, **sampling, advance=lambda drawn: [tick() for _ in range(drawn)]
-                    ),
-                )  # fmt: skip
-            result.setdefault("quality", {})[name] = part["found"]
-            result["seconds"] += part["seconds"]
+    seed, steps, guidance = options.seed, options.steps, options.guidance
+    settings = {"weights": weights_digest(pipeline.model), "count": pictures, "seed": seed, "steps": steps}
+    with progress(pictures, "picture") as advance:
+
+        def tick(drawn: int) -> None:
+            for _ in range(drawn):
+                advance()
+
+        work = partial(quality, pipeline, pictures, seed, steps, guidance, advance=tick)
+        return kept(path, settings | {"guidance": guidance}, work)
 
 
 def _command(given: Mapping[str, Any], out: Path) -> str:
     """The command line that measures the same again."""
     words = ["bcos-diffusion", "evaluate"]
     for name, value in given.items():
-        if value is None or value == PARTS:
+        if value is None:
             continue
         words += [f"--{name.replace('_', '-')}", *(map(str, value) if isinstance(value, tuple) else [str(value)])]
     return shlex.join([*words, "--out", str(out)])

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from bcos_diffusion.evaluation.statistics import bootstrap, ranks
 
 BINS = 10
+POINTS = 50
 Words = Sequence[tuple[float, bool]]
 """The words of one picture: how far the score says that each was drawn, and whether it was."""
 
@@ -63,6 +64,20 @@ def reliability(probabilities: ArrayLike, drawn: ArrayLike) -> list[dict[str, fl
     return [{"words": int(h.sum()), "predicted": float(p[h].mean()), "drawn": float(y[h].mean())} for h in held]
 
 
+def roc(scores: ArrayLike, drawn: ArrayLike) -> dict[str, list[float]]:
+    """The curve whose area is :func:`auroc`: by threshold from below, at most :data:`POINTS` of them.
+
+    x: share of drawn words called missing; y: share of missing words found; both empty without both kinds.
+    """
+    y, present, missing = _counts(drawn)
+    if not present or not missing:
+        return {"x": [], "y": []}
+    values, group = np.unique(np.asarray(scores, np.float64), return_inverse=True)
+    wrong, found = (np.cumsum(np.bincount(group, kind, len(values))) for kind in (y, ~y))
+    picked = np.unique(np.linspace(0, len(values), POINTS).round().astype(int))
+    return {"x": np.r_[0, wrong / present][picked].tolist(), "y": np.r_[0, found / missing][picked].tolist()}
+
+
 def equal_numbers_auroc(pictures: Sequence[Words]) -> float:
     """AUROC over pairs from pictures that name equally many objects.
 
@@ -84,7 +99,7 @@ def flat_auroc(pictures: Sequence[Words]) -> float:
 
 
 def separation(pictures: Sequence[Words], probabilities: bool = False) -> dict[str, Any]:
-    """All of the above, each with a 95% interval over pictures; those of calibration for ``probabilities`` alone."""
+    """All of the above, numbers with 95% intervals over pictures; those of calibration for ``probabilities`` alone."""
 
     def over(measure: Callable[[ArrayLike, ArrayLike], float]) -> dict[str, float]:
         return bootstrap(pictures, lambda chosen: measure(*_flat(chosen)))
@@ -94,6 +109,7 @@ def separation(pictures: Sequence[Words], probabilities: bool = False) -> dict[s
         "auroc_of_equal_numbers": bootstrap(pictures, equal_numbers_auroc),
         "auprc": over(auprc),
         "fpr_at_95": over(false_positive_rate),
+        "roc": roc(*_flat(pictures)),
     }
     if probabilities:
         found["calibration_error"] = over(calibration_error)

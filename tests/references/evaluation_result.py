@@ -42,11 +42,21 @@ def faithfulness(place: int) -> dict[str, Any]:
     return found
 
 
-def separation(place: int, when: int) -> dict[str, Any]:
+def separation(place: float, when: int) -> dict[str, Any]:
     grid = [k / 10 for k in range(11)]
     base = 0.95 - 0.05 * when - 0.1 * place
-    return {"auroc": number(base), "auprc": number(base - 0.2), "fpr_at_95": number(1 - base),
+    bins = [{"words": 10, "predicted": x, "drawn": x * x} for x in grid]
+    return {"auroc": number(base), "auprc": number(base - 0.2), "fpr_at_95": number(1 - base), "reliability": bins,
             "roc": {"x": grid, "y": [x ** (0.2 + place / 2) for x in grid]}}  # fmt: skip
+
+
+def moments() -> dict[str, Any]:
+    scores = {"exact": 0, "daam_max": 2, "mass": 3, "judge": -0.2}
+    return {
+        "pictures": 300, "objects": 800, "missing": 90,
+        "at": {step: {score: separation(place, k) for score, place in scores.items()}
+               for k, step in enumerate(("25", "10", "5"))},
+    }  # fmt: skip
 
 
 def pictures(distance: float, objects: float) -> dict[str, Any]:
@@ -59,7 +69,6 @@ def pictures(distance: float, objects: float) -> dict[str, Any]:
 
 
 def result() -> dict[str, Any]:
-    scores = {"exact": 0, "daam": 2, "classifier": -0.2}
     return {
         "name": "scenes-32",
         "command": "bcos-diffusion evaluate --preset scenes --out report",
@@ -74,16 +83,17 @@ def result() -> dict[str, Any]:
                      "methods": {m: localisation(i) for i, m in enumerate(METHODS)}},
         "faithfulness": {regime: {m: faithfulness(i) for i, m in enumerate(METHODS)}
                          for regime in ("one_step", "whole_run")},
-        "missing": {
-            **{kind: {score: {when: separation(place, k) for k, when in enumerate(("end", "10", "5"))}
-                      for score, place in scores.items()} for kind in ("natural", "induced")},
-            "calibration": {"x": [0.1, 0.5, 0.9], "y": [0.12, 0.45, 0.93], "count": [10, 20, 30]},
-        },
+        "missing": {kind: moments() for kind in ("separation", "induced")}
+        | {"strengthening": {"pictures": 20, "again": number(0.3), "stronger": number(0.6)},
+           "gain": {"prompts": 90, "tries": 4, "plain": {"complete": number(0.6), "evaluations": number(25.0)},
+                      "early": {"complete": number(0.8), "evaluations": number(41.5), "times_plain": number(1.3)}}},
         "quality": {
             "model": {"count": 400, "drawn": pictures(1.2, 0.93), "real": pictures(0.3, 0.99)},
             "twin": {"count": 400, "drawn": pictures(1.0, 0.95), "real": pictures(0.3, 0.99)},
         },
         "axioms": {"completeness": 1.6e-6, "mass_of_function_words": 0.0},
+        "denoising_mse": {m: {"0.2": number(0.01, 0.001), "0.8": number(0.05, 0.001)} for m in ("model", "twin")},
+        "mass": {"object": {"words": 9, "share_per_word": number(0.5), "effect_per_word": number(3.0)}},
         "timing": {"regime_a": {m: {"scenes": 1000, "seconds": 0.1 + i} for i, m in enumerate(METHODS)}},
         "budget": {"tokens": number(0.96), "x_T": number(0.04), "time": number(0.0), "other": number(0.0)},
     }  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from bcos_diffusion.evaluation.page.measures import METHODS, OURS, Measure
+from bcos_diffusion.evaluation.page.measures import METHODS, OURS, Measure, label
 from bcos_diffusion.evaluation.page.results import UNKNOWN, Number
 from bcos_diffusion.evaluation.page.section import Cell, Mark, Table
 
@@ -38,7 +38,12 @@ def mark(measure: Measure, method: str, numbers: Mapping[str, Number], judges: C
     return "" if own.apart(numbers[first]) else "close"
 
 
-def losses(measures: Sequence[Measure], numbers: Numbers, judges: Collection[str] = ()) -> list[str]:
+def losses(
+    measures: Sequence[Measure],
+    numbers: Numbers,
+    judges: Collection[str] = (),
+    labels: Mapping[str, str] = METHODS,
+) -> list[str]:
     """A sentence for each measure on which another method is better than ours, with how clearly."""
     said = []
     for measure in measures:
@@ -49,29 +54,36 @@ def losses(measures: Sequence[Measure], numbers: Numbers, judges: Collection[str
         values = (n.both(measure.scale, measure.digits) for n in (column[first], own))
         clearly = "the intervals are apart" if own.apart(column[first]) else "the intervals overlap"
         said.append(
-            f"{measure.label}: {METHODS.get(first, first)} is better than ours, {' against '.join(values)}; {clearly}."
+            f"{measure.label}: {labels.get(first, first)} is better than ours, {' against '.join(values)}; {clearly}."
         )
     return said
 
 
-def table(caption: str, measures: Sequence[Measure], numbers: Numbers, judges: Collection[str] = (),
-          labels: Mapping[str, str] = METHODS) -> Table:  # fmt: skip
+def table(
+    caption: str,
+    measures: Sequence[Measure],
+    numbers: Numbers,
+    judges: Collection[str] = (),
+    labels: Mapping[str, str] = METHODS,
+    folded: bool = False,
+) -> Table:
     """Methods × measures with intervals and marks; measures that no method has are left out.
 
     Below it: what the marks mean, and every measure on which ours is not the best.
     """
     used = [m for m in measures if any(row.get(m.key, UNKNOWN).known for row in numbers.values())]
     rows: list[tuple[Cell | str, ...]] = []
-    for method in sorted(numbers, key=lambda name: list(METHODS).index(name) if name in METHODS else len(METHODS)):
-        name = labels.get(method, METHODS.get(method, method.replace("_", " ")))
+    order = list(labels)
+    for method in sorted(numbers, key=lambda name: order.index(name) if name in order else len(order)):
+        name = labels.get(method, label(method))
         cells = [_cell(measure, method, numbers, judges) for measure in used]
         rows.append((f"{name} (oracle)" if method in judges else name, *cells))
     heads = ("method", *(measure.head for measure in used))
     notes = ["★ best; ≈ its interval overlaps that of the best; ▼ ours, where another method is better."]
-    lost = losses(used, numbers, judges)
+    lost = losses(used, numbers, judges, labels)
     if OURS in numbers and not lost:
         notes.append("No method is better than ours on any of these measures.")
-    return Table(caption, heads, tuple(rows), (*notes, *lost))
+    return Table(caption, heads, tuple(rows), (*notes, *lost), folded=folded)
 
 
 def _cell(measure: Measure, method: str, numbers: Numbers, judges: Collection[str]) -> Cell:

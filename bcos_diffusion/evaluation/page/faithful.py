@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from bcos_diffusion.evaluation.page.compare import table
-from bcos_diffusion.evaluation.page.measures import EDITS, FAITHFULNESS, METHODS, ORACLE
+from bcos_diffusion.evaluation.page.measures import EDITS, FAITHFULNESS, ORACLE, TWIN, label
 from bcos_diffusion.evaluation.page.results import floats, number_at, part
 from bcos_diffusion.evaluation.page.section import Chart, Line, Section
-from bcos_diffusion.evaluation.page.where import labels, numbers, style
+from bcos_diffusion.evaluation.page.where import charted, labels, numbers, style
 
 TITLES = {"one_step": "one step", "whole_run": "whole runs"}
 
@@ -16,8 +16,8 @@ TITLES = {"one_step": "one step", "whole_run": "whole runs"}
 def section(result: Any) -> Section:
     """A table for each regime and way to take a word away, and the curves of deletion and insertion."""
     text = (
-        "The true effect of a word is |x̂(c) − x̂(c without it)| at fixed noise. “Leave one out” measures just that"
-        " when words are dropped, so it is the oracle there and takes no part in the comparison."
+        "The true effect of a word is |x̂(c) − x̂(c without it)| at fixed noise. “Leave one out” measures just that,"
+        " by dropping the word, so it is the oracle and takes no part in the comparison."
     )
     found = part(result, "faithfulness") or {}
     tables, charts = [], []
@@ -28,7 +28,7 @@ def section(result: Any) -> Section:
             if kept:
                 caption = f"Faithfulness, {title}; {meaning} ({edit})"
                 tables.append(table(caption, tuple(FAITHFULNESS.values()), numbers(kept, FAITHFULNESS),
-                                    judges=(ORACLE,), labels=labels(rows)))  # fmt: skip
+                                    judges=(ORACLE, ORACLE + TWIN), labels=labels(rows)))  # fmt: skip
         charts += _charts(rows, title)
     missing = "" if tables else "this part was not run"
     return Section("faithfulness", "Faithfulness", (text,), tuple(tables), tuple(charts), missing=missing)
@@ -38,9 +38,9 @@ def _charts(rows: Any, title: str) -> list[Chart]:
     found = []
     for kind, what in (("deletion", "removed"), ("insertion", "put back")):
         lines = tuple(
-            Line(METHODS.get(method, method), floats(curve.get("x")), floats(curve.get("y")), style(method),
+            Line(label(method), floats(curve.get("x")), floats(curve.get("y")), style(method),
                  number_at(row, "drop", kind).text(1, 3))
-            for method, row in rows.items() if (curve := part(row, "curves", kind))
+            for method, row in charted(rows).items() if (curve := part(row, "curves", kind))
         )  # fmt: skip
         if lines:
             top = max((y for line in lines for y in line.y if y == y), default=1.0)

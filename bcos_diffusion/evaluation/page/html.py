@@ -72,11 +72,12 @@ def _table(table: Table) -> str:
     rows = "".join(f"<tr>{_row(row)}</tr>" for row in table.rows)
     notes = "".join(f"<li>{escape(note)}</li>" for note in table.notes)
     name, kind = escape(table.caption), ' class="prose"' if table.prose else ""
-    return (
+    whole = (
         f'<div class="scroll" role="region" aria-label="{name}" tabindex="0"><table{kind}><caption>{name}</caption>'
         f"<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
         + (f'<ul class="notes">{notes}</ul>' if notes else "")
     )
+    return f"<details><summary>{name}</summary>{whole}</details>" if table.folded else whole
 
 
 def _row(row: Sequence[Cell | str]) -> str:

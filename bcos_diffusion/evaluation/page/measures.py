@@ -7,6 +7,8 @@ from dataclasses import dataclass
 OURS = "exact"
 ORACLE = "leave_one_out"
 RIVAL = "daam"
+TWIN = "_twin"
+"""How the names of methods end that explain the ordinary twin, another network."""
 
 METHODS = {
     "exact": "exact contributions (ours)",
@@ -20,6 +22,13 @@ METHODS = {
     "centre": "centre prior",
 }
 """Methods by key, in the order of tables."""
+
+
+def label(method: str) -> str:
+    """How tables call a method."""
+    if method.endswith(TWIN):
+        return f"{label(method.removesuffix(TWIN)).removesuffix(' (ours)')}, ordinary twin"
+    return METHODS.get(method, method.replace("_", " "))
 
 
 @dataclass(frozen=True)

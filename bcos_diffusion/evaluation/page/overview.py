@@ -17,6 +17,9 @@ def lead(result: Any) -> list[str]:
     sentences = ["{} of {} targets reached, {} missed, {} not measured.".format(*counts)]
     if by[False]:
         sentences.append("Missed: " + "; ".join(f"{t.what} ({t.bar}): {t.measured}" for t in by[False]) + ".")
+    if part(result, "complete") is False:
+        done, whole = (number_at(result, "shards", key).text(1, 0) for key in ("done", "all"))
+        sentences.append(f"This run is not finished: {done} of {whole} shards are done, and numbers are of these.")
     scenes, pictures = (number_at(result, "settings", key) for key in ("scenes", "pictures"))
     if scenes.known:
         drawn = f" and {pictures.text(1, 0)} drawn pictures" if pictures.known else ""
@@ -47,7 +50,8 @@ def measured_section(result: Any) -> Section:
     rows = [
         ("model", part(result, "name") or found.get("model")),
         ("hash of its weights (SHA-256)", found.get("model_sha256")),
-        ("twin", part(result, "twin", "name")),
+        ("hash of the ordinary twin's weights", found.get("twin_sha256")),
+        ("segmenter", found.get("segmenter")),
         *((name.replace("_", " "), value) for name, value in (part(result, "settings") or {}).items()),
         ("machine", _machine(machine)),
         ("commit", found.get("commit")),

@@ -23,16 +23,17 @@ SHARES = {
 
 def section(result: Any) -> Section:
     """Distances to held-out scenes on the features of each network, and what the segmenter finds in the pictures."""
-    found = part(result, "quality")
+    found, denoised = part(result, "quality") or {}, denoising(part(result, "denoising_mse") or {})
     if not found:
-        return Section("quality", "Image quality", missing="this part was not run")
+        reason = "pictures were not drawn in this run"
+        return Section("quality", "Image quality", tables=(denoised,) if denoised else (), missing=reason)
     texts = [
         "Pictures of the captions of test scenes, beside scenes that follow these. The captions' own scenes are what"
         " can be reached at best. Distances vary with the network whose features are compared, so there are two."
     ]
     if "twin" not in found:
         texts.append("No ordinary twin was given (--twin FOLDER), so what exactness costs is not measured here.")
-    tables = [table for table in (distances(found), shares(found)) if table]
+    tables = [table for table in (distances(found), shares(found), denoised) if table]
     return Section("quality", "Image quality", tuple(texts), tuple(tables))
 
 
@@ -66,6 +67,17 @@ def shares(found: Any) -> Table | None:
         for path, label in ROWS.items() if part(found, *path)
     )  # fmt: skip
     return Table(f"What the segmenter finds in {_count(found)} pictures", ("pictures of", *known.values()), rows)
+
+
+def denoising(found: Any) -> Table | None:
+    """Mean squared error of the predicted x_0, by model and noise level."""
+    models = {name: label for name, label in (("model", "B-cos (ours)"), ("twin", "ordinary twin")) if name in found}
+    levels = list(found["model"]) if "model" in found else []
+    if not levels:
+        return None
+    rows = tuple((label, *(number_at(found, m, level).both(1, 4) for level in levels)) for m, label in models.items())
+    heads = ("model", *(f"t = {float(level):g} T ↓" for level in levels))
+    return Table("Mean squared error of the x₀ predicted in one step, six channels", heads, rows)
 
 
 def _count(found: Any) -> str:

@@ -21,7 +21,8 @@ class Cell:
 class Table:
     """Rows of cells under heads. The first cell of a row names it; text may stand for a cell without a mark.
 
-    notes: sentences below the table; prose: whether cells are text, which begins at the left, and not numbers.
+    notes: sentences below the table; prose: whether cells are text, which begins at the left, and not numbers; folded:
+    whether it is closed at first, as what says more of another table.
     """
 
     caption: str
@@ -29,6 +30,7 @@ class Table:
     rows: tuple[tuple[Cell | str, ...], ...]
     notes: tuple[str, ...] = ()
     prose: bool = False
+    folded: bool = False
 
     def __post_init__(self) -> None:
         for row in self.rows:

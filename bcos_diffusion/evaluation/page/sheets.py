@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from bcos_diffusion.evaluation.page.measures import METHODS
+from bcos_diffusion.evaluation.page.measures import label
 from bcos_diffusion.evaluation.page.results import show
 from bcos_diffusion.evaluation.page.section import Example, Picture
 from bcos_diffusion.explanation.overlay import overlay
@@ -47,10 +47,10 @@ def example(title: str, text: str, image: Tensor, words: Sequence[Shown], maps: 
             said = word.said.get(method, "")
             drawn = overlay(image, (found[word.number] / scales[method]).float())
             small = drawn.resize((image.shape[2], image.shape[1]), Image.Resampling.NEAREST)
-            name = METHODS.get(method, method)
+            name = label(method)
             pictures.append(Picture(png(small), f"{name}: map of “{word.text}”{f', {said}' if said else ''}", said))
         rows.append((word.text, tuple(pictures)))
-    columns = ("true region", *(METHODS.get(method, method) for method in maps))
+    columns = ("true region", *(label(method) for method in maps))
     return Example(title, text, (whole,), columns, tuple(rows))
 
 

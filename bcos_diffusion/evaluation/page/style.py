@@ -48,6 +48,7 @@ td.beaten .sign, td.missed .sign { color: var(--bad) }
 td.reached, td.missed, td.unknown { font-weight: 600 }
 td.best small, td.beaten small { font-weight: 400 }
 .notes { margin: .3rem 0 1rem; padding-left: 1.2rem; max-width: 46rem; font-size: .93rem }
+summary { cursor: pointer; font-weight: 600; padding: .4rem 0 }
 .missing { border-left: 4px solid var(--rule); padding: .3rem .8rem; background: var(--raised) }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 25rem), 1fr)); gap: 1.2rem }
 figure { margin: 0 }

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bcos_diffusion.evaluation.page.compare import Numbers, table
-from bcos_diffusion.evaluation.page.measures import LOCALISATION, MASK_AP, METHODS, Measure
+from bcos_diffusion.evaluation.page.measures import LOCALISATION, MASK_AP, METHODS, RIVAL, TWIN, Measure, label
 from bcos_diffusion.evaluation.page.results import Number, floats, number_at, part
 from bcos_diffusion.evaluation.page.section import Chart, Line, Section, Table
 
@@ -32,8 +32,9 @@ def numbers(rows: Any, measures: Mapping[str, Measure]) -> dict[str, dict[str, N
 
 
 def labels(rows: Any) -> dict[str, str]:
-    """How methods are called: ours by the page, others by themselves."""
-    return METHODS | {m: str(row["label"]) for m, row in (rows or {}).items() if "label" in row and m not in METHODS}
+    """How methods are called: those of ours by the page, others by themselves."""
+    others = [method for method in rows or {} if method not in METHODS]
+    return METHODS | {method: str(rows[method].get("label", label(method))) for method in others}
 
 
 def _section(result: Any, regime: str) -> Section:
@@ -45,6 +46,11 @@ def _section(result: Any, regime: str) -> Section:
     segmenter = number_at(result, regime, "segmenter", "miou")
     if segmenter.known:
         texts.append(f"The segmenter's own mIoU on held-out scenes: {segmenter.both(100)}%.")
+    drawn = number_at(result, regime, "objects", "model", "share")
+    if drawn.known:
+        texts.append(
+            f"Of the objects that captions name, {drawn.both(100)}% were drawn; the others have no region here."
+        )
     count = number_at(result, regime, "scenes")
     over = f" over {count.text(1, 0)} pictures" if count.known else ""
     tables = [table(f"{title}: methods by measure{over}, 95% intervals", tuple(LOCALISATION.values()),
@@ -52,11 +58,9 @@ def _section(result: Any, regime: str) -> Section:
     tables += _levels(rows)
     if any(key in row for row in rows.values() for key in MASK_AP):
         caption = "DAAM's average precision of masks, by threshold"
-        tables.append(table(caption, tuple(MASK_AP.values()), numbers(rows, MASK_AP), labels=labels(rows)))
+        tables.append(table(caption, tuple(MASK_AP.values()), numbers(rows, MASK_AP), labels=labels(rows), folded=True))
     tables += _ahead(result, regime, rows)
-    texts += [
-        f"{METHODS.get(method, method)} is left out: {why}" for method, why in (part(result, "left_out") or {}).items()
-    ]
+    texts += [f"{label(method)} is left out: {why}" for method, why in (part(result, "left_out") or {}).items()]
     return Section(regime, title, tuple(texts), tuple(tables), charts=tuple(_charts(rows)))
 
 
@@ -74,7 +78,7 @@ def _levels(rows: Any) -> list[Table]:
                     measure.digits)
             for level in levels
         ]  # fmt: skip
-        built = table(f"{measure.label} by noise level", columns, by_level, labels=labels(rows))
+        built = table(f"{measure.label} by noise level", columns, by_level, labels=labels(rows), folded=True)
         if len(built.heads) > 1:
             found.append(built)
     return found
@@ -97,7 +101,7 @@ def _ahead(result: Any, regime: str, rows: Any) -> list[Table]:
     note = (
         "Paired by scene, on those that both methods ran on. Of leakage and the mass of function words less is better."
     )
-    return [Table("How far exact contributions are ahead, 95% intervals", heads, lines, (note,))]
+    return [Table("How far exact contributions are ahead, 95% intervals", heads, lines, (note,), folded=True)]
 
 
 def _charts(rows: Any) -> list[Chart]:
@@ -108,13 +112,18 @@ def _charts(rows: Any) -> list[Chart]:
     found = []
     for kind, title, x_label, y_label, measure in kinds:
         lines = tuple(
-            Line(METHODS.get(method, method), floats(curve.get("x")), floats(curve.get("y")), style(method),
+            Line(label(method), floats(curve.get("x")), floats(curve.get("y")), style(method),
                  number_at(row, measure).text(100))
-            for method, row in rows.items() if (curve := part(row, "curves", kind))
+            for method, row in charted(rows).items() if (curve := part(row, "curves", kind))
         )  # fmt: skip
         if lines:
             found.append(Chart(title, x_label, y_label, lines))
     return found
+
+
+def charted(rows: Any) -> dict[str, Any]:
+    """The methods that charts show: of the ordinary twin DAAM alone, since more lines cannot be told apart."""
+    return {method: row for method, row in rows.items() if method in METHODS or method == RIVAL + TWIN}
 
 
 def style(method: str) -> int:

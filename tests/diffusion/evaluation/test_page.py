@@ -88,6 +88,8 @@ def test_everything_measured_is_on_the_page() -> None:
     for expected in ("scenes-32", "c0ffee", "ab" * 32, "a <processor>", "2 cores", "2030-01-02", "2 h 13 min 20 s",
                      "bcos-diffusion evaluate --preset scenes", "DAAM", "integrated gradients", "ROC", "Calibration",
                      "random-convnet", "completeness error", "the initial noise x_T", "[88.0, 92.0]",
+                     "90 of 800 objects named in 300 pictures", "ensured, judged early too", "after step 10 of 25",
+                     "another seed and a stronger value", "Calibration: natural misses",
                      "segmenter's own mIoU on held-out scenes: 96.0"):  # fmt: skip
         assert expected in said, expected
 

@@ -8,10 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
+from bcos_diffusion.evaluation.page import examples
 from bcos_diffusion.evaluation.page.sheets import Shown, example, png
 from bcos_diffusion.explanation.overlay import overlay
-
-examples = pytest.importorskip("bcos_diffusion.evaluation.page.examples")
 
 
 def pixels(data: bytes) -> np.ndarray:

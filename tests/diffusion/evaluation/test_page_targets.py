@@ -32,11 +32,12 @@ CASES = [
     ("leakage", "regime_a/methods/daam/leakage", number(0.09), False),
     ("colour words", "regime_a/methods/exact/colour_mass", number(0.89), False),
     ("Spearman with", "faithfulness/one_step/exact/drop/spearman_token", number(0.79), False),
-    ("the same Spearman", "faithfulness/one_step/gradient/drop/spearman_token", number(0.95), False),
-    ("the same Spearman", "faithfulness/one_step/leave_one_out/drop/spearman_token", number(1.0), True),
-    ("natural missing concepts, AUROC at the end", "missing/natural/exact/end/auroc", number(0.89), False),
-    ("natural missing concepts, AUROC at step", "missing/natural/exact/10/auroc", number(0.80), True),
-    ("natural missing concepts, AUROC above", "missing/natural/daam/end/auroc", number(0.99), False),
+    ("Spearman above", "faithfulness/one_step/gradient/drop/spearman_token", number(0.95), False),
+    ("Spearman above", "faithfulness/one_step/leave_one_out/drop/spearman_token", number(1.0), True),
+    ("Spearman above", "faithfulness/one_step/gradient_twin", {"drop": {"spearman_token": number(1.0)}}, True),
+    ("natural missing concepts, AUROC at the end", "missing/separation/at/25/exact/auroc", number(0.89), False),
+    ("natural missing concepts, AUROC at step", "missing/separation/at/10/exact/auroc", number(0.80), True),
+    ("natural missing concepts, AUROC above", "missing/separation/at/25/daam_max/auroc", number(0.99), False),
     ("Fréchet distance, features of seg", "quality/model/drawn/frechet/segmenter-0a1b2c3d", number(1.31), False),
     ("Fréchet distance, features of rand", "quality/model/drawn/frechet/random-convnet", number(1.3), True),
     ("named objects", "quality/twin/drawn/objects", number(0.99), False),
@@ -64,6 +65,12 @@ def test_a_gpu_has_a_bar_of_its_own() -> None:
 def test_nothing_measured_reaches_nothing() -> None:
     assert all(target.reached is None and not target.measured for target in targets({}))
     assert lead({})[0] == f"0 of {len(targets({}))} targets reached, 0 missed, {len(targets({}))} not measured."
+
+
+def test_a_run_that_is_not_finished_says_so_and_does_not_reach_its_time() -> None:
+    values = result() | {"complete": False, "shards": {"done": 3, "all": 40}}
+    assert found(values, "the whole protocol").reached is None
+    assert any("3 of 40 shards are done" in sentence for sentence in lead(values))
 
 
 def test_the_first_words_name_what_was_missed() -> None:
