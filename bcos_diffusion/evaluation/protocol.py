@@ -7,10 +7,12 @@ on nothing but these and its scene's number, so neither the number of processes 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bcos_diffusion.baselines.attribution import Attribution
+from bcos_diffusion.evaluation.clock import timed
 from bcos_diffusion.evaluation.noised import SHARES, noise_scene
 from bcos_diffusion.evaluation.plan import plan
 from bcos_diffusion.evaluation.provenance import PROTOCOL, environment, machine
@@ -92,7 +94,8 @@ def explicable(
     able, reasons = {}, {}
     for name, method in methods.items():
         try:
-            method.denoise(pipeline, noised.batch, noised.x_t[:1], noised.t[:1])
+            work = partial(method.denoise, pipeline, noised.batch, noised.x_t[:1], noised.t[:1])
+            timed(pipeline.model.device, seed, work)
             able[name] = method
         except ValueError as error:
             reasons[name] = str(error)

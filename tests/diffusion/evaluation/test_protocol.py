@@ -194,6 +194,7 @@ def test_bad_options_are_refused(bad: dict[str, int], says: str) -> None:
         Options(**bad)
 
 
+@pytest.mark.slow
 def test_a_killed_run_leaves_whole_shards_and_no_process(found: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     command = [sys.executable, "-m", "references.tiny_evaluation", str(tmp_path)]
     paths = os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])
