@@ -47,8 +47,11 @@ class Attributed:
 class Attribution(Protocol):
     """A method. name: one lower-case word or two joined by "_", as results are keyed; label: as tables print it."""
 
-    name: str
-    label: str
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def label(self) -> str: ...
 
     def denoise(self, pipeline: BcosDiffusionPipeline, batch: TextBatch, x_t: Tensor, t: Tensor) -> Attributed:
         """Attribute the x_0 that one unguided step predicts.

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
-from bcos_diffusion.evaluation.statistics import bootstrap, mean, spearman
+from bcos_diffusion.evaluation.statistics import bootstrap, bootstrap_spearman, mean, spearman
 from bcos_diffusion.evaluation.words import group, is_content
 from bcos_diffusion.explain import mean_free
 
@@ -112,13 +111,7 @@ def _mean(units: Sequence[Sequence[Image]], keep: Callable[[Image], Image], name
 
 
 def _pooled(units: Sequence[Sequence[Image]], keep: Callable[[Image], Image], name: str) -> dict[str, float]:
-    pairs = [
+    return bootstrap_spearman([
         np.array([(getattr(word, name), word.effect) for image in unit for word in keep(image)]).reshape(-1, 2)
         for unit in units
-    ]
-
-    def statistic(drawn: Sequence[NDArray[np.float64]]) -> float:
-        joined = np.concatenate(drawn)
-        return spearman(joined[:, 0], joined[:, 1])
-
-    return bootstrap(pairs, statistic)
+    ])  # fmt: skip

@@ -66,8 +66,8 @@ def iou(maps: ArrayLike, masks: ArrayLike, thresholds: ArrayLike = GRID) -> Numb
     """
     values, truth = _flat(maps, masks)
     peaks = values.max(1)
-    cut = values[:, None] >= np.atleast_1d(np.asarray(thresholds, np.float64))[:, None] * peaks[:, None, None]
-    cut &= (peaks > 0)[:, None, None]
+    levels = np.atleast_1d(np.asarray(thresholds, np.float64))[:, None] * peaks[:, None, None]  # [k, t, 1]
+    cut = np.asarray((values[:, None] >= levels) & (peaks > 0)[:, None, None], bool)
     both = (cut & truth[:, None]).sum(2)
     either = (cut | truth[:, None]).sum(2)
     return np.where(truth.any(1)[:, None], both / np.maximum(either, 1), np.nan)

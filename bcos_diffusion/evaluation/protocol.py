@@ -7,10 +7,12 @@ on nothing but these and its scene's number, so neither the number of processes 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bcos_diffusion.baselines.attribution import Attribution
+from bcos_diffusion.evaluation.clock import timed
 from bcos_diffusion.evaluation.noised import SHARES, noise_scene
 from bcos_diffusion.evaluation.plan import plan
 from bcos_diffusion.evaluation.provenance import PROTOCOL, environment, machine
@@ -92,7 +94,8 @@ def explicable(
     able, reasons = {}, {}
     for name, method in methods.items():
         try:
-            method.denoise(pipeline, noised.batch, noised.x_t[:1], noised.t[:1])
+            work = partial(method.denoise, pipeline, noised.batch, noised.x_t[:1], noised.t[:1])
+            timed(pipeline.model.device, seed, work)
             able[name] = method
         except ValueError as error:
             reasons[name] = str(error)
@@ -114,7 +117,7 @@ def settings(setup: Setup) -> dict[str, Any]:
             }
             for name, contender in setup.contenders.items()
         },
-        "segmenter": getattr(setup.segmenter, "name", None),
+        "segmenter": _name(setup.segmenter),
         "costly": list(options.costly),
         "costly_scenes": options.costly_scenes,
         "seed": options.seed,
@@ -123,6 +126,10 @@ def settings(setup: Setup) -> dict[str, Any]:
         "update": options.update,
         "levels": list(SHARES),
     }
+
+
+def _name(segmenter: Segmenter | None) -> str | None:
+    return None if segmenter is None else segmenter.name
 
 
 def _described(method: Attribution) -> str:
@@ -146,7 +153,7 @@ def result(setup: Setup, out: Path, left_out: Mapping[str, str] = {}) -> dict[st
         "settings": {name: getattr(options, name) for name in vars(options)} | {"levels": list(SHARES)},
         "provenance": {
             **{f"{n}_sha256": weights_digest(c.pipeline.model) for n, c in setup.contenders.items()},
-            "segmenter": getattr(setup.segmenter, "name", None),
+            "segmenter": _name(setup.segmenter),
             **environment(),
             "machine": machine(setup.contender.pipeline.model.device),
         },

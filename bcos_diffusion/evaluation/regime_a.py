@@ -39,7 +39,7 @@ def _record_of_model(
     subject = one_step(pipeline, noised.batch, noised.x_t, noised.t)
     effects = Effects(subject, REMOVALS if split == "test" else (), seed)
     methods: Record = {}
-    for name, method in setup.methods(contender, number).items():
+    for name, method in setup.methods(contender, number, setup.options.costly_scenes).items():
         work = partial(method.denoise, pipeline, noised.batch, noised.x_t, noised.t)
         attributed, seconds = timed(pipeline.model.device, seed, work)
         methods[name] = {

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from bcos_diffusion.baselines.attribution import Attribution
@@ -16,9 +15,23 @@ from bcos_diffusion.pipeline import BcosDiffusionPipeline
 class Segmenter(Protocol):
     """Says where objects are in a drawn picture."""
 
-    def masks(self, image: Tensor, words: list[str]) -> dict[str, NDArray[np.bool_]]:
+    @property
+    def name(self) -> str:
+        """Which segmenter this is, as results state it."""
+        ...
+
+    @property
+    def present_share(self) -> float:
+        """The share of an object's usual area from which on it counts as drawn."""
+        ...
+
+    def masks(self, image: Tensor, words: list[str]) -> Mapping[str, Any]:
         """The pixels ``[H, W]`` of those words whose object, or colour, is in an rgb image ``[3, H, W]`` in [0, 1]."""
         ...
+
+
+RUNS_SHARE = 5
+"""Of that many costly scenes, one is also drawn from noise."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +60,11 @@ class Options:
             raise ValueError(f"the number of scenes for costly methods must not be negative, got {self.costly_scenes}")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed must be in [0, 2^32), got {self.seed}")
+
+    @property
+    def costly_runs(self) -> int:
+        """On how many scenes of each split costly methods explain whole runs, of which each is many steps."""
+        return -(-self.costly_scenes // RUNS_SHARE)
 
 
 @dataclass(frozen=True)
@@ -84,9 +102,9 @@ class Setup:
         """The model and its twin, by the names that records have for them."""
         return {"model": self.contender} | ({} if self.twin is None else {"twin": self.twin})
 
-    def methods(self, contender: Contender, number: int) -> dict[str, Attribution]:
-        """The methods that run on a scene: costly ones on the first scenes alone."""
-        costly = () if number < self.options.costly_scenes else self.options.costly
+    def methods(self, contender: Contender, number: int, of_costly: int) -> dict[str, Attribution]:
+        """The methods that run on scene ``number``: costly ones on the first ``of_costly`` scenes alone."""
+        costly = () if number < of_costly else self.options.costly
         return {name: method for name, method in contender.methods.items() if name not in costly}
 
 

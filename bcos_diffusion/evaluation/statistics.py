@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 Unit = TypeVar("Unit")
 
 RESAMPLES = 1000
+_AT_ONCE = 50
 
 
 def ranks(values: ArrayLike) -> NDArray[np.float64]:
@@ -87,8 +88,48 @@ def bootstrap_ratios(above: ArrayLike, below: ArrayLike, combine: Callable[[Rati
 
 
 def bootstrap_ratio(above: ArrayLike, below: ArrayLike) -> dict[str, float]:
-    """The ratio of two sums over units ``[n]`` with its interval; with counts below, the mean of all that is counted."""
+    """The ratio of two sums over units ``[n]`` with its interval; with counts below, the mean of what is counted."""
     return bootstrap_ratios(above, below, lambda ratios: ratios[..., 0])
+
+
+def bootstrap_spearman(units: Sequence[ArrayLike]) -> dict[str, float]:
+    """:func:`bootstrap` of Spearman's rho over the pairs ``[k, 2]`` of all units, all resamples at once.
+
+    A resample is the same pairs with other weights, so each side is sorted once.
+    """
+    pairs = [np.asarray(unit, np.float64).reshape(-1, 2) for unit in units]
+    joined = np.concatenate(pairs) if pairs else np.zeros((0, 2))
+    value = spearman(joined[:, 0], joined[:, 1]) if len(joined) else math.nan
+    if math.isnan(value):
+        return {"value": math.nan, "low": math.nan, "high": math.nan}
+    of_unit = np.repeat(np.arange(len(pairs)), [len(unit) for unit in pairs])
+    counts = _times_drawn(len(pairs), RESAMPLES)
+    drawn = np.concatenate([
+        _weighted_spearman(joined, counts[first : first + _AT_ONCE, of_unit]) for first in range(0, RESAMPLES, _AT_ONCE)
+    ])  # fmt: skip
+    low, high = np.quantile(drawn[~np.isnan(drawn)], [0.025, 0.975], method="nearest")
+    return {"value": value, "low": float(low), "high": float(high)}
+
+
+def _weighted_spearman(pairs: Ratios, weights: Ratios) -> Ratios:
+    """Rho of pairs ``[m, 2]``, each counted ``weights`` ``[r, m]`` times: ``[r]``; NaN where a side does not vary."""
+    total = weights.sum(1, keepdims=True)
+    x, y = (_weighted_ranks(pairs[:, side], weights) for side in (0, 1))
+    x, y = (ranked - (weights * ranked).sum(1, keepdims=True) / total for ranked in (x, y))
+    scale = np.sqrt((weights * x * x).sum(1) * (weights * y * y).sum(1))
+    product = (weights * x * y).sum(1)
+    # Where all that was drawn is equal, only rounding is left.
+    return np.divide(product, scale, out=np.full(len(product), np.nan), where=scale > 1e-9 * total[:, 0])
+
+
+def _weighted_ranks(values: Ratios, weights: Ratios) -> Ratios:
+    """Ranks, up to a constant, of values ``[m]`` counted ``weights`` ``[r, m]`` times, ties sharing their mean."""
+    order = np.argsort(values, kind="stable")
+    starts = np.flatnonzero(np.diff(values[order], prepend=-np.inf))
+    equal = np.add.reduceat(weights[:, order], starts, axis=1)  # [r, distinct values]
+    group = np.empty(len(values), np.int64)
+    group[order] = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(values))))
+    return np.asarray((np.cumsum(equal, axis=1) - equal / 2)[:, group])
 
 
 @lru_cache(maxsize=8)

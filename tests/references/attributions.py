@@ -84,6 +84,7 @@ class Stripes:
 
     blind: str = ""
     name: str = "stripes"
+    present_share: float = 0.0
 
     def masks(self, image: torch.Tensor, words: list[str]) -> dict[str, np.ndarray]:
         found = {}

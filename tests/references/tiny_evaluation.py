@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from bcos_diffusion.evaluation import protocol
+from bcos_diffusion.evaluation import protocol, shards
 from bcos_diffusion.evaluation.setup import Options
 from bcos_diffusion.model import TextToImage
 from bcos_diffusion.networks.unet import UNetConfig
@@ -14,7 +14,10 @@ from bcos_diffusion.scenes import vocabulary
 from bcos_diffusion.text import Tokenizer
 from references.attributions import Guesses, Knows, Refuses, Stripes
 
-OPTIONS = Options(scenes=11, validation=2, costly_scenes=5, costly=("gradient",), seed=0, steps=2)
+OPTIONS = Options(scenes=6, validation=2, costly_scenes=3, costly=("gradient",), seed=0, steps=2)
+
+SHARD = 3
+"""Scenes a shard."""
 
 
 def pipeline(name: str = "tiny") -> BcosDiffusionPipeline:
@@ -29,6 +32,7 @@ def pipeline(name: str = "tiny") -> BcosDiffusionPipeline:
 
 
 if __name__ == "__main__":
+    shards.SIZE = SHARD
     methods = {
         "exact": Knows(name="exact"),
         "daam": Knows(1.0, 0.5, "daam"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -136,7 +136,9 @@ def differences(tables: dict[str, dict[str, Column]]) -> dict[str, Any]:
     }
 
 
-def _of(kind: str, name: str) -> Take:
+def _of(kind: str, name: str) -> Callable[[Record, Record], list[Any]]:
+    """Takes what a record says under a name of the regions of a kind."""
+
     def take(model: Record, kept: Record) -> list[Any]:
         pairs = zip(model["regions"], kept["regions"], strict=True)
         return [numbers[name] for region, numbers in pairs if region["kind"] == kind]

@@ -9,7 +9,14 @@ import pytest
 from bcos_diffusion.evaluation import statistics
 from bcos_diffusion.evaluation.localisation import GRID, RECALLS
 from bcos_diffusion.evaluation.mask_ap import average_precision_of_masks, hits
-from bcos_diffusion.evaluation.statistics import bootstrap, bootstrap_ratio, bootstrap_ratios, ratio
+from bcos_diffusion.evaluation.statistics import (
+    bootstrap,
+    bootstrap_ratio,
+    bootstrap_ratios,
+    bootstrap_spearman,
+    ratio,
+    spearman,
+)
 from bcos_diffusion.evaluation.summary.columns import column
 from bcos_diffusion.evaluation.summary.localisation import localisation
 from bcos_diffusion.evaluation.summary.models import drawn, seconds
@@ -31,6 +38,18 @@ def test_ratios_of_all_resamples_at_once_equal_those_one_by_one() -> None:
     expected = bootstrap(both, lambda units: ratio([a for a, _ in units]) - ratio([b for _, b in units]))
     above, below = np.array(both).transpose(2, 0, 1)
     assert bootstrap_ratios(above, below, lambda r: r[..., 0] - r[..., 1]) == pytest.approx(expected)
+
+
+def test_pooled_correlations_of_all_resamples_at_once_equal_those_one_by_one() -> None:
+    units = [rng.integers(0, 6, (int(rng.integers(0, 5)), 2)).astype(float) for _ in range(12)]
+
+    def slow(drawn: Any) -> float:
+        return spearman(*np.concatenate(drawn).T)
+
+    assert bootstrap_spearman(units) == pytest.approx(bootstrap(units, slow))
+    few = [np.array([[1.0, 2.0], [2.0, 2.0]]), np.array([[2.0, 3.0]])]  # in some resamples a side does not vary
+    assert bootstrap_spearman(few) == pytest.approx(bootstrap(few, slow))
+    assert math.isnan(bootstrap_spearman([np.ones((3, 2))])["value"]) and math.isnan(bootstrap_spearman([])["low"])
 
 
 def test_ratios_of_nothing_are_undefined() -> None:
