@@ -11,7 +11,7 @@ from pathlib import Path
 from machine import describe
 from tqdm import tqdm
 
-from bcos_diffusion.evaluation.report import for_json
+from bcos_diffusion.evaluation.json_values import for_json
 from bcos_diffusion.evaluation.segmenter import Segmenter
 from bcos_diffusion.missing.protocol import Sizes, measure_missing
 from bcos_diffusion.pipeline import BcosDiffusionPipeline

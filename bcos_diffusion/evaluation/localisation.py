@@ -67,7 +67,7 @@ def iou(maps: ArrayLike, masks: ArrayLike, thresholds: ArrayLike = GRID) -> Numb
     values, truth = _flat(maps, masks)
     peaks = values.max(1)
     levels = np.atleast_1d(np.asarray(thresholds, np.float64))[:, None] * peaks[:, None, None]  # [k, t, 1]
-    cut = np.asarray((values[:, None] >= levels) & (peaks > 0)[:, None, None], bool)
+    cut = np.asarray((values[:, None] >= levels) & np.asarray(peaks > 0)[:, None, None], bool)
     both = (cut & truth[:, None]).sum(2)
     either = (cut | truth[:, None]).sum(2)
     return np.where(truth.any(1)[:, None], both / np.maximum(either, 1), np.nan)

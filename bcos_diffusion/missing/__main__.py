@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from bcos_diffusion.evaluation.report import for_json
+from bcos_diffusion.evaluation.json_values import for_json
 from bcos_diffusion.evaluation.segmenter import Segmenter
 from bcos_diffusion.missing.calibration import FILE
 from bcos_diffusion.missing.protocol import Sizes, calibrate, measure_missing

@@ -96,8 +96,8 @@ def _roc(rows: Any, title: str) -> list[Chart]:
 
 def _calibration(rows: Any, title: str) -> list[Chart]:
     lines = tuple(
-        Line(SCORES[score], *(tuple(number(b.get(key)).value for b in bins) for key in ("predicted", "drawn")),
-             _style(score), number_at(row, "calibration_error").text(100, 1))
+        Line(SCORES[score], _column(bins, "predicted"), _column(bins, "drawn"), _style(score),
+             number_at(row, "calibration_error").text(100, 1))
         for score, row in rows.items() if (bins := part(row, "reliability"))
     )  # fmt: skip
     labels = ("probability of being drawn, as said", "share that was drawn")
@@ -134,3 +134,7 @@ def _stronger(found: Any) -> list[Table]:
         return []
     caption = f"Drawn anew with stronger values of missing words, {number_at(rows, 'pictures').text(1, 0)} pictures"
     return [Table(caption, ("share there then, %", "another seed", "another seed and a stronger value"), lines)]
+
+
+def _column(bins: Any, key: str) -> tuple[float, ...]:
+    return tuple(number(b.get(key)).value for b in bins)
