@@ -139,7 +139,7 @@ def test_integrated_gradients_through_a_run_are_the_change_of_its_image() -> Non
         part * torch.tensor([0, 1])[:, None, None].to(part) for part in (job.text.values, job.text.keys)
     ), job.text.mask))  # fmt: skip
     change = pipeline.trace(job)[0].image.sum(0) - pipeline.trace(silent)[0].image.sum(0)
-    total = IntegratedGradients(10, "mass").draw(pipeline, job)[0].maps[:, 0].sum(0)
+    total = IntegratedGradients(24, "mass").draw(pipeline, job)[0].maps[:, 0].sum(0)
     assert (total - change).norm() < 0.1 * change.norm()  # |cos| has kinks, so nodes converge slowly
 
 

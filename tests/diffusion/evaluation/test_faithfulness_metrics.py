@@ -143,16 +143,20 @@ def test_max_sensitivity_is_captums() -> None:
     x_t, t = x_t[:1], t[:1]
     ours = max_sensitivity(Exact(), pipeline, batch, x_t, t, radius=0.05, draws=3, seed=7)
 
-    def explain(inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
-        maps = Exact().denoise(pipeline, batch, inputs[0], t.expand(len(inputs[0]))).maps
+    def alone(inputs: torch.Tensor | tuple[torch.Tensor, ...]) -> torch.Tensor:
+        return inputs[0] if isinstance(inputs, tuple) else inputs
+
+    def explain(inputs: torch.Tensor | tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
+        x = alone(inputs)
+        maps = Exact().denoise(pipeline, batch, x, t.expand(len(x))).maps
         return (maps.transpose(0, 1).contiguous(),)
 
     generator = torch.Generator().manual_seed(7)
 
-    def perturb(inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
-        draws = [0.05 * (2 * torch.rand(1, 3, 16, 16, generator=generator) - 1) for _ in inputs[0]]
-        moved = torch.cat([torch.cat([rgb, -rgb], 1) for rgb in draws])
-        return (inputs[0] + moved.to(inputs[0]),)
+    def perturb(inputs: torch.Tensor | tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
+        x = alone(inputs)
+        draws = [0.05 * (2 * torch.rand(1, 3, 16, 16, generator=generator) - 1) for _ in x]
+        return (x + torch.cat([torch.cat([rgb, -rgb], 1) for rgb in draws]).to(x),)
 
     theirs = sensitivity_max(explain, (x_t,), perturb_func=perturb, n_perturb_samples=3)
     torch.testing.assert_close(ours, theirs.double(), rtol=1e-4, atol=1e-6)
