@@ -70,7 +70,7 @@ def iou(maps: ArrayLike, masks: ArrayLike, thresholds: ArrayLike = GRID) -> Numb
     cut = np.asarray((values[:, None] >= levels) & np.asarray(peaks > 0)[:, None, None], bool)
     both = (cut & truth[:, None]).sum(2)
     either = (cut | truth[:, None]).sum(2)
-    return np.where(truth.any(1)[:, None], both / np.maximum(either, 1), np.nan)
+    return np.where(truth.any(1, keepdims=True), both / np.maximum(either, 1), np.nan)
 
 
 def pointing(maps: ArrayLike, masks: ArrayLike) -> Numbers:

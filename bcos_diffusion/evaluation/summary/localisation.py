@@ -81,7 +81,7 @@ def chosen_threshold(validation: Sequence[Record], model: str, method: str) -> f
 def curve(records: Sequence[Record], model: str, method: str, name: str, x: NDArray[np.float64]) -> dict[str, Any]:
     """The mean of a curve over object words at all levels."""
     curves = _object_words(records, model, method, name)
-    return {"x": x.tolist(), "y": np.mean(curves, axis=0).tolist() if len(curves) else []}
+    return {"x": x.tolist(), "y": np.mean(curves, axis=0).tolist()} if curves else {"x": [], "y": []}
 
 
 def columns(records: Sequence[Record], model: str, method: str, threshold: float | None) -> dict[str, Column]:
