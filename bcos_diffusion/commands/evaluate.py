@@ -30,18 +30,19 @@ KEPT = "measured"
 
 @dataclass(frozen=True)
 class Amount:
-    """What a preset measures: test scenes, validation scenes, scenes for costly methods, pictures drawn, and parts."""
+    """What a preset measures: test and validation scenes, whole runs, scenes for costly methods, pictures, and parts."""
 
     scenes: int
     validation: int
+    runs: int
     costly_scenes: int
     pictures: int
     parts: tuple[Part, ...] = PARTS
 
 
 PRESETS = {
-    "scenes": Amount(1000, 200, 100, 1000),
-    "quick": Amount(4, 4, 0, 16, ("regime_a", "quality", "examples")),
+    "scenes": Amount(1000, 200, 1000, 100, 1000),
+    "quick": Amount(4, 4, 4, 0, 16, ("regime_a", "quality", "examples")),
 }
 
 
@@ -50,6 +51,7 @@ def evaluate(
     model: Annotated[str | None, tyro.conf.arg(metavar="FOLDER|HUB-ID")] = None,
     twin: Annotated[str | None, tyro.conf.arg(metavar="FOLDER|HUB-ID")] = None,
     scenes: Annotated[int | None, tyro.conf.arg(metavar="N")] = None,
+    runs: Annotated[int | None, tyro.conf.arg(metavar="N")] = None,
     pictures: Annotated[int | None, tyro.conf.arg(metavar="N")] = None,
     costly_scenes: Annotated[int | None, tyro.conf.arg(metavar="N")] = None,
     steps: Annotated[int | None, tyro.conf.arg(metavar="N")] = None,
@@ -70,6 +72,7 @@ def evaluate(
         model: Folder or hub id of a model; without it, the model that comes with the package.
         twin: A model of ordinary layers and the same budget, to say what exactness costs; without it, that is left out.
         scenes: Test scenes, instead of the preset's.
+        runs: Of these, how many have whole sampling runs (regime B, the budget), which take six times as long.
         pictures: Pictures drawn for image quality, instead of the preset's.
         costly_scenes: Scenes on which methods of many passes run, instead of the preset's.
         steps: Sampling steps, 1 to 1000; without it, as the model says.
@@ -82,7 +85,7 @@ def evaluate(
         out: Folder to write into.
     """
     given = {k: v for k, v in locals().items() if k not in ("device", "workers", "share", "out")}
-    amount = _amount(preset, scenes, pictures, costly_scenes)
+    amount = _amount(preset, scenes, runs, pictures, costly_scenes)
     parts = amount.parts if only is None else only
     mine = _share(share)
     if workers < 1:
@@ -102,22 +105,26 @@ def evaluate(
     _write(out, result, setup, "examples" in parts)
 
 
-def _amount(preset: str, scenes: int | None, pictures: int | None, costly_scenes: int | None) -> Amount:
+def _amount(
+    preset: str, scenes: int | None, runs: int | None, pictures: int | None, costly_scenes: int | None
+) -> Amount:
     """The preset's numbers where none are given. Raises ValueError for fewer pictures than can be compared."""
     usual = PRESETS[preset]
     amount = replace(
         usual,
         scenes=usual.scenes if scenes is None else scenes,
+        runs=usual.runs if runs is None else runs,
         pictures=usual.pictures if pictures is None else pictures,
         costly_scenes=usual.costly_scenes if costly_scenes is None else costly_scenes,
     )
-    if amount.scenes < 1 or amount.pictures < 8 or amount.costly_scenes < 0:
+    if amount.scenes < 1 or amount.pictures < 8 or min(amount.runs, amount.costly_scenes) < 0:
         raise ValueError(
-            "scenes must be at least 1, pictures at least 8 and costly scenes at least 0,"
-            f" got {amount.scenes}, {amount.pictures} and {amount.costly_scenes}"
+            "scenes must be at least 1, pictures at least 8, runs and costly scenes at least 0,"
+            f" got {amount.scenes}, {amount.pictures}, {amount.runs} and {amount.costly_scenes}"
         )
     most = amount.scenes
-    return replace(amount, validation=min(amount.validation, most), costly_scenes=min(amount.costly_scenes, most))
+    capped = {name: min(getattr(amount, name), most) for name in ("validation", "runs", "costly_scenes")}
+    return replace(amount, **capped)
 
 
 def _share(text: str) -> Share:
@@ -146,7 +153,8 @@ def _options(pipeline: BcosDiffusionPipeline, drawing: Sampling, amount: Amount)
 
     steps, guidance, update = pipeline._settings(drawing.steps, drawing.guidance, None)
     return Options(
-        scenes=amount.scenes, validation=amount.validation, costly_scenes=amount.costly_scenes, seed=drawing.seed,
+        scenes=amount.scenes, validation=amount.validation, runs=amount.runs,
+        costly_scenes=amount.costly_scenes, seed=drawing.seed,
         steps=steps, guidance=guidance, update=update,
     )  # fmt: skip
 

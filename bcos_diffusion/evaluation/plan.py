@@ -27,11 +27,13 @@ def plan(setup: Setup) -> list[Shard]:
     """All shards in the order of work: validation first, then the first scenes of every part, so that a run that is
     stopped early has some of everything. Without a segmenter nothing can be said of pictures that are drawn freely."""
     options = setup.options
-    names = ["regime_a"] + ([] if setup.segmenter is None else ["regime_b"])
-    validation = [shard for name in names for shard in cut(name, "validation", options.validation)]
+    counts = {"regime_a": (options.validation, options.scenes)}
+    if setup.segmenter is not None:
+        counts["regime_b"] = (options.validation_runs, options.test_runs)
     if can_be_explained(setup):
-        names.append("full_run")
-    test = [shard for name in names for shard in cut(name, "test", options.scenes)]
+        counts["full_run"] = (0, options.test_runs)
+    validation = [shard for name, (count, _) in counts.items() for shard in cut(name, "validation", count)]
+    test = [shard for name, (_, count) in counts.items() for shard in cut(name, "test", count)]
     return validation + sorted(test, key=lambda shard: shard.first)
 
 

@@ -38,13 +38,15 @@ RUNS_SHARE = 5
 class Options:
     """How much is measured, and how.
 
-    scenes: of the test split, whose numbers are reported; validation: scenes by which thresholds are chosen;
-    costly_scenes: of each split, on how many the methods of ``costly`` run; seed: of data and of noise; steps, guidance
-    and update: of whole runs.
+    scenes: of the test split, whose numbers are reported; validation: scenes by which thresholds are chosen; runs: how
+    many of the test scenes have whole sampling runs, and as large a share of the validation scenes; costly_scenes: of
+    each split, on how many the methods of ``costly`` run; seed: of data and of noise; steps, guidance and update: of
+    whole runs.
     """
 
     scenes: int = 1000
     validation: int = 200
+    runs: int = 1000
     costly_scenes: int = 100
     costly: tuple[str, ...] = ("integrated_gradients", "gradient")
     seed: int = 0
@@ -56,10 +58,21 @@ class Options:
         for name in ("scenes", "validation"):
             if getattr(self, name) < 1:
                 raise ValueError(f"the number of {name} must be at least 1, got {getattr(self, name)}")
-        if self.costly_scenes < 0:
-            raise ValueError(f"the number of scenes for costly methods must not be negative, got {self.costly_scenes}")
+        for name in ("runs", "costly_scenes"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"the number of {name} must not be negative, got {getattr(self, name)}")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed must be in [0, 2^32), got {self.seed}")
+
+    @property
+    def test_runs(self) -> int:
+        """How many test scenes have whole runs."""
+        return min(self.runs, self.scenes)
+
+    @property
+    def validation_runs(self) -> int:
+        """How many validation scenes have whole runs."""
+        return -(-self.validation * self.test_runs // self.scenes)
 
     @property
     def costly_runs(self) -> int:

@@ -27,11 +27,11 @@ def check_reduction(kind: str) -> str:
 def pixel_values(contributions: Tensor, image: Tensor, kind: str = REDUCTION, null: Tensor | None = None) -> Tensor:
     """Reduce contributions ``[words, N, 6, H, W]`` to images ``[N, 6, H, W]`` to one value per pixel.
 
-    Returns ``[words, N, H, W]``. kind: "mass", the sum of the channels (Eq. 8); "mean_free", the push from the image's mean colour towards the
-    pixel's own; "contrast", the push from the image that no words give (``null``) towards this one; both are linear
-    and signed; "norm", the L2 norm of the channels; "colour", that of the colour part (z_c - z_{c+3}) / 2, which
-    complementary mass cannot reach; "own_colour", what of it belongs to this word rather than to the others
-    (:func:`own_colour`). Raises ValueError for another kind, and for "contrast" without ``null``.
+    Returns ``[words, N, H, W]``. kind: "mass", the sum of the channels (Eq. 8); "mean_free", the push from the image's
+    mean colour towards the pixel's own; "contrast", the push from the image that no words give (``null``) towards this
+    one; both are linear and signed; "norm", the L2 norm of the channels; "colour", that of the colour part
+    (z_c - z_{c+3}) / 2, which complementary mass cannot reach; "own_colour", what of it belongs to this word rather
+    than to the others (:func:`own_colour`). Raises ValueError for another kind, and for "contrast" without ``null``.
     """
     match check_reduction(kind):
         case "mass":

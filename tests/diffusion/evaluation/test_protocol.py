@@ -20,8 +20,9 @@ from references.tiny_evaluation import OPTIONS, SHARD, pipeline
 from bcos_diffusion.evaluation import protocol, shards, statistics
 from bcos_diffusion.evaluation.drawn_objects import usual_area
 from bcos_diffusion.evaluation.json_values import for_json
+from bcos_diffusion.evaluation.plan import plan
 from bcos_diffusion.evaluation.regime_b import drawn_masks
-from bcos_diffusion.evaluation.setup import Options
+from bcos_diffusion.evaluation.setup import Contender, Options, Setup
 from bcos_diffusion.evaluation.words import group
 from bcos_diffusion.many import Share
 from bcos_diffusion.scenes import Scenes
@@ -186,12 +187,25 @@ def test_a_folder_of_other_settings_is_refused_with_what_differs(tmp_path: Path)
         ({"scenes": 0}, "number of scenes must be at least 1"),
         ({"validation": 0}, "number of validation must be at least 1"),
         ({"costly_scenes": -1}, "must not be negative"),
+        ({"runs": -1}, "must not be negative"),
         ({"seed": -1}, "seed must be in"),
     ],
 )
 def test_bad_options_are_refused(bad: dict[str, int], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         Options(**bad)
+
+
+def test_whole_runs_may_be_fewer_than_scenes() -> None:
+    setup = Setup(Contender(pipeline(), {}), Options(scenes=40, validation=20, runs=10), segmenter=Stripes())
+    planned = [(shard.part, shard.split, shard.end - shard.first) for shard in plan(setup)]
+    counts = {(part, split): 0 for part, split, _ in planned}
+    for part, split, count in planned:
+        counts[part, split] += count
+    assert counts == {
+        ("regime_a", "validation"): 20, ("regime_b", "validation"): 5,
+        ("regime_a", "test"): 40, ("regime_b", "test"): 10, ("full_run", "test"): 10,
+    }  # fmt: skip
 
 
 @pytest.mark.slow
