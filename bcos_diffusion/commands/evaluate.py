@@ -30,7 +30,7 @@ KEPT = "measured"
 
 @dataclass(frozen=True)
 class Amount:
-    """What a preset measures: test and validation scenes, whole runs, scenes for costly methods, pictures, and parts."""
+    """How many scenes, whole runs, scenes for costly methods and pictures a preset measures, and which parts."""
 
     scenes: int
     validation: int
