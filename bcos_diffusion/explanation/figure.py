@@ -7,6 +7,7 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -16,7 +17,7 @@ from bcos_diffusion.explanation.breakdown import Breakdown
 from bcos_diffusion.explanation.breakdown_figure import save_breakdown
 from bcos_diffusion.explanation.overlay import label, overlay
 from bcos_diffusion.explanation.regions import Box
-from bcos_diffusion.explanation.relevance import mean_free
+from bcos_diffusion.explanation.reduction import own_colour
 from bcos_kernels.files import write_atomically, write_json, write_tensors
 
 MOST_COLUMNS = 8
@@ -25,10 +26,14 @@ SAVES = ("all", "maps", "numbers")
 
 
 def word_heat(explanation: Explanation) -> list[Tensor]:
-    """Mean-free relevance map ``[H, W]`` of each word, all on one scale so that words compare."""
-    maps = [mean_free(part.map, explanation.trace.image) for part in explanation.words]
-    largest = max((float(m.abs().max()) for m in maps), default=0.0)
-    return [m / largest if largest else m for m in maps]
+    """Where each word's colour is its own: maps ``[H, W]``, all on one scale so that words compare.
+
+    Negative where the word is one of the negative prompt.
+    """
+    maps = own_colour(torch.stack([part.map for part in explanation.words])[:, None])[:, 0]  # [words, H, W]
+    largest = float(maps.max())
+    signs = [-1.0 if part.negative else 1.0 for part in explanation.words]
+    return [sign * m / largest if largest else m for sign, m in zip(signs, maps, strict=True)]
 
 
 def draw_figure(explanation: Explanation, path: Path) -> None:
