@@ -149,7 +149,7 @@ def test_words_that_are_not_read_have_maps_of_zero(method: InputGradient) -> Non
     found = method.denoise(pipeline, read(pipeline), *states(pipeline))
     spoken = [word in ("cat", "dog", "blue") for word in PROMPT.split()]
     assert found.maps.abs().amax((1, 2, 3)).gt(0).tolist() == spoken
-    torch.testing.assert_close(found.scores, found.maps.flatten(2).norm(dim=2))
+    assert found.scores.amax(1).gt(0).tolist() == spoken
     silent = method.denoise(pipeline, read(pipeline, "on a"), *states(pipeline))
     assert silent.maps.shape == (2, 2, 16, 16) and not silent.maps.any()
 
