@@ -62,6 +62,8 @@ def own_colour(contributions: Tensor) -> Tensor:
     of a · share is the value. Chosen on validation scenes (docs/evaluation.md). contributions: ``[words, N, 6, H, W]``.
     """
     g = colour(contributions).float()
+    if not len(g):
+        return g
     a = (g - g.flatten(-2).quantile(_TINT, -1)[..., None, None]).clamp(min=0)
     rivals = a.pow(_SHARPNESS)
     owned = a * rivals / rivals.sum(0, keepdim=True).clamp(min=1e-20)
