@@ -30,7 +30,7 @@ class Segmenter(Protocol):
         ...
 
 
-RUNS_SHARE = 5
+RUNS_SHARE = 10
 """Of that many costly scenes, one is also drawn from noise."""
 
 
