@@ -12,6 +12,7 @@ from markdown_tables import markdown
 
 from bcos_diffusion.evaluation.page import absent, axioms, faithful, quality, where
 from bcos_diffusion.evaluation.page.html import SIGNS
+from bcos_diffusion.evaluation.page.measures import label
 from bcos_diffusion.evaluation.page.overview import duration
 from bcos_diffusion.evaluation.page.results import number_at, part
 from bcos_diffusion.evaluation.page.section import Cell, Section, Table
@@ -64,12 +65,29 @@ def tried(result: Mapping[str, Any]) -> str:
     return (f"{caption}\n\n" if caption else "") + markdown(list(result["columns"]), _escaped(rows))
 
 
+SUMMARY = {"miou": "mIoU, %", "ap": "pixel AP, %", "leakage": "on other objects, %", "colour_mass": "colour words, %"}
+
+
+def summary(result: dict[str, Any]) -> str:
+    """The few numbers of real scenes that the README shows, a row a method."""
+    methods = part(result, "regime_a", "methods") or {}
+    rows = []
+    for method, measured in methods.items():
+        spearman = number_at(result, "faithfulness", "one_step", method, "drop", "spearman_token")
+        found = [number_at(measured, measure).both(100) for measure in SUMMARY]
+        rows.append([label(method), *found, spearman.both(1, 2)])
+    caption = f"{number_at(result, 'regime_a', 'scenes').value:.0f} test scenes, four noise levels; 95% intervals."
+    heads = ["a word's map", *SUMMARY.values(), "Spearman with dropping the word"]
+    return f"{caption}\n\n{markdown(heads, _escaped(rows))}"
+
+
 def _regime(number: int) -> Callable[[dict[str, Any]], str]:
     return lambda result: tables_of(where.sections(result)[number])
 
 
 PAGE, SOURCE = "docs/evaluation.md", "evaluation_report.json"
 TABLES: dict[str, tuple[str, str, Callable[[dict[str, Any]], str]]] = {
+    "evaluation_summary": ("README.md", SOURCE, summary),
     "evaluation_targets": (PAGE, SOURCE, overview),
     "evaluation_regime_a": (PAGE, SOURCE, _regime(0)),
     "evaluation_regime_b": (PAGE, SOURCE, _regime(1)),
