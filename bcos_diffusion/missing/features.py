@@ -14,11 +14,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from bcos_diffusion.explanation.relevance import relevance
 from bcos_diffusion.objective import colour_part
 
-NAMES = ("objects", "share", "lead", "push")
+WINDOW_NAMES = ("objects", "share", "lead", "push")
 """How many objects the prompt names; the largest share of the objects' energy in a window that is the word's; by how
 much (root of energy) the word leads there where it is strongest; and how strong it is there, as a logarithm."""
+NAMES = (*WINDOW_NAMES, "mass")
+"""The same, and the word's absolute share of the mass (Eq. 8): what of it is not the object's tints the canvas."""
 
 # Sides of windows as shares of the picture: an object among several, and its surroundings.
 _WINDOW = 0.34
@@ -29,15 +32,17 @@ _TINY = 1e-6
 
 
 def object_features(maps: Tensor, named: Sequence[int]) -> Tensor:
-    """The :data:`NAMES` of each object word of a prompt: ``[objects, 4]``, float64 on the CPU.
+    """The :data:`NAMES` of each object word of a prompt: ``[objects, 5]``, float64 on the CPU.
 
     maps: contributions ``[words, 6, H, W]`` to an image or to a predicted x_0; named: the words that name objects.
     """
-    return window_features(energies(colour_part(maps[list(named)])), _NO_SHARE)
+    windows = window_features(energies(colour_part(maps[list(named)])), _NO_SHARE)
+    mass = torch.tensor([absolute for _, absolute in relevance(list(maps))], dtype=torch.float64)
+    return torch.cat([windows, mass[list(named), None]], dim=1)
 
 
 def window_features(windows: Tensor, no_share: float) -> Tensor:
-    """The :data:`NAMES` of words by the energy ``[objects, H, W]`` around each pixel: ``[objects, 4]``.
+    """The :data:`WINDOW_NAMES` of words by the energy ``[objects, H, W]`` around each pixel: ``[objects, 4]``.
 
     no_share: an energy that is little, so that a word has no share where nothing is drawn.
     """

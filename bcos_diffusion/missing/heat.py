@@ -12,10 +12,10 @@ from bcos_diffusion.baselines.attention_maps import Call, LayerAttention, hear_a
 from bcos_diffusion.baselines.daam import upscaled, without_middle
 from bcos_diffusion.baselines.token_maps import word_maps
 from bcos_diffusion.job import Job
-from bcos_diffusion.missing.features import NAMES, energies, window_features
+from bcos_diffusion.missing.features import WINDOW_NAMES, energies, window_features
 from bcos_diffusion.networks.denoiser import Denoiser
 
-HEAT_NAMES = (*NAMES, "max", "mean")
+HEAT_NAMES = (*WINDOW_NAMES, "max", "mean")
 """What is read off heat maps: the same as off contributions, and DAAM's maximum and mean intensity."""
 
 # Energy of probabilities that is little; on validation pictures 1e-5 to 1e-2 do equally well.

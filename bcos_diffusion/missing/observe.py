@@ -35,7 +35,7 @@ class Observed:
     """A picture on its way, at each of C moments, and the n objects that its prompt names.
 
     words: the prompt; named: which of them are the objects; images: the x_0 predicted then, rgb uint8
-    ``[C, 3, H, W]``, the last the picture itself; exact, heat: features of contributions ``[C, n, 4]`` and of
+    ``[C, 3, H, W]``, the last the picture itself; exact, heat: features of contributions ``[C, n, 5]`` and of
     attention ``[C, n, 6]``; mass: absolute share of the mass (Eq. 8) ``[C, n]``. All float64.
     """
 

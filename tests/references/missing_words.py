@@ -15,7 +15,7 @@ from bcos_diffusion.pipeline import BcosDiffusionPipeline
 
 def calibration(pipeline: BcosDiffusionPipeline, bias: float = 0.0, abort_below: float = 0.3) -> Calibration:
     """One that looks at the share alone."""
-    logistic = Logistic(NAMES, (0.0,) * 4, (1.0,) * 4, (0.0, 4.0, 0.0, 0.0), bias)
+    logistic = Logistic(NAMES, (0.0,) * 5, (1.0,) * 5, (0.0, 4.0, 0.0, 0.0, 0.0), bias)
     points = tuple(Checkpoint(share, logistic, (1.0, 0.0), abort_below) for share in (0.2, 0.4, 1.0))
     return Calibration(pipeline.name, fingerprint(pipeline.model), points, {"pictures": 0})
 

@@ -31,12 +31,13 @@ def test_features_equal_windows_summed_one_by_one() -> None:
     found = object_features(maps, [0, 2])
     slow = {n: _slow_energy(maps[n]).double() for n in (0, 2)}
     colour = (maps[[0, 2], :3] - maps[[0, 2], 3:]) / 2
+    masses = maps.double().sum((1, 2, 3)).abs()
     assert torch.allclose(energies(colour), torch.stack(list(slow.values())), atol=1e-6)
     for row, own, other in ((0, 0, 2), (1, 2, 0)):
         place = int(slow[own].argmax())
         peak, rival = float(slow[own].flatten()[place]), float(slow[other].flatten()[place])
         share = float((slow[own] / (slow[own] + slow[other] + 0.01)).max())
-        expected = [2.0, share, math.sqrt(peak) - math.sqrt(rival), math.log(peak + 1e-6)]
+        expected = [2.0, share, math.sqrt(peak) - math.sqrt(rival), math.log(peak + 1e-6), masses[own] / masses.sum()]
         assert torch.allclose(found[row], torch.tensor(expected, dtype=torch.float64), atol=1e-5)
 
 
