@@ -54,7 +54,7 @@ def rows_of(label: str, pipeline: BcosDiffusionPipeline, methods: Mapping[str, A
         for name, method in methods.items():
             judged[name].append(judge(method.denoise(pipeline, noised.batch, noised.x_t, noised.t), ablations))
     found = localisation(records, records, SHARES)["methods"]
-    mse = sum(level["value"] for level in denoising(records).values()) / len(SHARES)
+    mse = sum(level["value"] for level in denoising(records)["model"].values()) / len(SHARES)
     rows = []
     for name in methods:
         spearman = summarise(judged[name])["spearman_token"]

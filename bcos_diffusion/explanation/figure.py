@@ -16,8 +16,8 @@ from bcos_diffusion.explain import Explanation
 from bcos_diffusion.explanation.breakdown import Breakdown
 from bcos_diffusion.explanation.breakdown_figure import save_breakdown
 from bcos_diffusion.explanation.overlay import label, overlay
-from bcos_diffusion.explanation.regions import Box
 from bcos_diffusion.explanation.reduction import own_colour
+from bcos_diffusion.explanation.regions import Box
 from bcos_kernels.files import write_atomically, write_json, write_tensors
 
 MOST_COLUMNS = 8

@@ -19,7 +19,7 @@ def test_written_and_read(model: Path, tmp_path: Path) -> None:
     made.write(tmp_path / FILE)
     read = Calibration.of(pipeline, tmp_path)
     assert read == made and read.early.share == 0.4 and read.at(0.9).share == 1.0 and read.at(0.25).share == 0.2
-    assert read.checkpoints[0].probability([[2.0, 0.5, 0.0, 0.0]])[0] == pytest.approx(1 / (1 + 2.718281828**-2))
+    assert read.checkpoints[0].probability([[2.0, 0.5, 0.0, 0.0, 0.0]])[0] == pytest.approx(1 / (1 + 2.718281828**-2))
 
 
 def test_weights_are_known_in_any_type(model: Path, tmp_path: Path) -> None:

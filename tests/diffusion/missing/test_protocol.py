@@ -39,7 +39,7 @@ def test_what_is_observed_in_batches_is_what_one_run_shows(model: Path, observed
         run.advance(pipeline.defaults.steps)
         assert torch.allclose(one.exact[-1], object_features(run.words(0), one.named), atol=1e-4)
         assert (one.images[-1].float() / 255 - run.images[0]).abs().max() < 0.01
-        assert one.exact.shape == (len(SHARES), len(one.named), 4) and one.heat.shape[2] == 6
+        assert one.exact.shape == (len(SHARES), len(one.named), 5) and one.heat.shape[2] == 6
         assert one.mass.max() <= 1 and [one.words[i] for i in one.named]
 
 
