@@ -12,7 +12,6 @@ from markdown_tables import markdown
 
 from bcos_diffusion.evaluation.page import absent, axioms, faithful, quality, where
 from bcos_diffusion.evaluation.page.html import SIGNS
-from bcos_diffusion.evaluation.page.measures import label
 from bcos_diffusion.evaluation.page.overview import duration
 from bcos_diffusion.evaluation.page.results import number_at, part
 from bcos_diffusion.evaluation.page.section import Cell, Section, Table
@@ -71,11 +70,12 @@ SUMMARY = {"miou": "mIoU, %", "ap": "pixel AP, %", "leakage": "on other objects,
 def summary(result: dict[str, Any]) -> str:
     """The few numbers of real scenes that the README shows, a row a method."""
     methods = part(result, "regime_a", "methods") or {}
-    rows = []
-    for method, measured in methods.items():
+    labels, rows = where.labels(methods), []
+    for method in (name for name in labels if name in methods):
+        measured = methods[method]
         spearman = number_at(result, "faithfulness", "one_step", method, "drop", "spearman_token")
         found = [number_at(measured, measure).both(100) for measure in SUMMARY]
-        rows.append([label(method), *found, spearman.both(1, 2)])
+        rows.append([labels[method], *found, spearman.both(1, 2)])
     caption = f"{number_at(result, 'regime_a', 'scenes').value:.0f} test scenes, four noise levels; 95% intervals."
     heads = ["a word's map", *SUMMARY.values(), "Spearman with dropping the word"]
     return f"{caption}\n\n{markdown(heads, _escaped(rows))}"

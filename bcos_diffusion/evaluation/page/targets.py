@@ -65,12 +65,17 @@ def _faithfulness(result: Any) -> list[Target]:
     methods = part(result, "faithfulness", "one_step") or {}
     found = {method: number_at(methods, method, "drop", "spearman_token") for method in methods}
     ours = found.get(OURS, number_at({}))
-    rivals = {m: n for m, n in found.items() if m not in (OURS, ORACLE) and not m.endswith(TWIN) and n.known}
+    scenes = {method: number_at(methods, method, "scenes").value for method in methods}
+    # Fewer scenes are other scenes: a rival that had an easier choice has not been better.
+    rivals = {
+        m: n for m, n in found.items()
+        if m not in (OURS, ORACLE) and not m.endswith(TWIN) and n.known and not scenes[m] < scenes.get(OURS, 0.0)
+    }  # fmt: skip
     first = max(rivals, key=lambda method: rivals[method].value, default="")
     next_best = f"{label(first)} {rivals[first].both(1, 2)}" if rivals else ""
     return [
         _judged("Spearman with dropping a word, one step", "≥ 0.80", ours.both(1, 2), ours.known, ours.value >= 0.80),
-        _judged("Spearman above every method's but the oracle's", "the highest",
+        _judged("Spearman above every method's on the same scenes, but the oracle's", "the highest",
                 f"{ours.both(1, 2)}; the best other: {next_best}", ours.known and bool(rivals),
                 bool(rivals) and ours.value > rivals[first].value),
     ]  # fmt: skip

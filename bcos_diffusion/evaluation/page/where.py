@@ -32,9 +32,15 @@ def numbers(rows: Any, measures: Mapping[str, Measure]) -> dict[str, dict[str, N
 
 
 def labels(rows: Any) -> dict[str, str]:
-    """How methods are called: those of ours by the page, others by themselves."""
-    others = [method for method in rows or {} if method not in METHODS]
-    return METHODS | {method: str(rows[method].get("label", label(method))) for method in others}
+    """How methods are called: those of ours by the page, others by themselves; with their scenes where these are fewer
+    than others'."""
+    rows = rows or {}
+    others = [method for method in rows if method not in METHODS]
+    named = METHODS | {method: str(rows[method].get("label", label(method))) for method in others}
+    counts = {method: int(count) for method, row in rows.items() if (count := row.get("scenes"))}
+    most = max(counts.values(), default=0)
+    fewer = {method: f"{named[method]}, {count} scenes" for method, count in counts.items() if count < most}
+    return named | fewer
 
 
 def _section(result: Any, regime: str) -> Section:
