@@ -164,9 +164,17 @@ def _agree_on(path: Path, text: str, difference: Callable[[Path], str]) -> None:
 
 
 def _differing_settings(path: Path, settings: Mapping[str, Any]) -> str:
-    before = read_json(path)
-    names = sorted(name for name in before.keys() | settings.keys() if before.get(name) != settings.get(name))
-    return ", ".join(f"{name} was {before.get(name)!r}, now {settings.get(name)!r}" for name in names)
+    before, now = _leaves(read_json(path)), _leaves(json.loads(json.dumps(dict(settings))))
+    names = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+    return ", ".join(f"{name} was {before.get(name)!r}, now {now.get(name)!r}" for name in names)
+
+
+def _leaves(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by their path, so that a difference is told without all that is around it."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        found |= _leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return found
 
 
 def _differing_line(path: Path, lines: Sequence[str]) -> str:

@@ -17,7 +17,7 @@ from references.commands import content
 from references.tiny import tiny_pipeline
 from safetensors.torch import load_file
 
-from bcos_diffusion import cli
+from bcos_diffusion import cli, many
 from bcos_diffusion.explain import explain, explain_job
 
 PROMPTS = ["two broccolis left of a cat , blue", "dog", "a red tomato", "pizza", "cat on green"]
@@ -230,3 +230,10 @@ def test_a_full_disk_leaves_what_was_done(
     assert len(pictures("out")) == 2 and not Path("out/index.jsonl").exists()
     run(*options)
     assert len(pictures("out")) == 5 and np.asarray(Image.open(next(iter(Path("out").glob("*.png"))))).shape[2] == 3
+
+
+def test_settings_that_differ_are_told_by_their_path(tmp_path: Path) -> None:
+    many.agree_on_settings(tmp_path, {"model": {"name": "a", "levels": [1, 2]}, "seed": 0})
+    many.agree_on_settings(tmp_path, {"seed": 0, "model": {"name": "a", "levels": (1, 2)}})
+    with pytest.raises(ValueError, match=r"model\.name was 'a', now 'b', seed was 0, now None(?!.*levels)"):
+        many.agree_on_settings(tmp_path, {"model": {"name": "b", "levels": [1, 2]}})
