@@ -13,10 +13,9 @@ import torch
 from torch import Tensor
 
 from bcos_diffusion.encoding import decode
-from bcos_diffusion.explanation.relevance import relevance
 from bcos_diffusion.missing.calibration import fingerprint
 from bcos_diffusion.missing.corpus import Asked, asked
-from bcos_diffusion.missing.features import object_features
+from bcos_diffusion.missing.features import NAMES, object_features
 from bcos_diffusion.missing.heat import Heat, heat_features
 from bcos_diffusion.missing.run import Run
 from bcos_diffusion.missing.scoring import objects
@@ -36,7 +35,7 @@ class Observed:
 
     words: the prompt; named: which of them are the objects; images: the x_0 predicted then, rgb uint8
     ``[C, 3, H, W]``, the last the picture itself; exact, heat: features of contributions ``[C, n, 5]`` and of
-    attention ``[C, n, 6]``; mass: absolute share of the mass (Eq. 8) ``[C, n]``. All float64.
+    attention ``[C, n, 6]``, float64.
     """
 
     asked: Asked
@@ -45,7 +44,11 @@ class Observed:
     images: Tensor
     exact: Tensor
     heat: Tensor
-    mass: Tensor
+
+    @property
+    def mass(self) -> Tensor:
+        """The absolute share of the mass (Eq. 8) of each object, ``[C, n]``: one of its features."""
+        return self.exact[..., NAMES.index("mass")]
 
 
 def observe(
@@ -115,17 +118,15 @@ def _look(pipeline: BcosDiffusionPipeline, wanted: Sequence[Asked]) -> list[Obse
             heats, images = heat.words(job), decode(run.predicted[0]).clamp(0, 1)
             for i, own in enumerate(named):
                 maps = run.words(i)
-                mass = torch.tensor([absolute for _, absolute in relevance(list(maps))], dtype=torch.float64)
                 image = (images[i].cpu() * 255).round().byte()
-                features = object_features(maps, own), heat_features(heats[i], own)
-                seen[i].append((image, *features, mass[list(own)]))
+                seen[i].append((image, object_features(maps, own), heat_features(heats[i], own)))
     stacked = [[torch.stack(parts) for parts in zip(*moments, strict=True)] for moments in seen]
     return [
         Observed(*known, *parts) for known, parts in zip(zip(wanted, words, named, strict=True), stacked, strict=True)
     ]
 
 
-_PARTS = ("exact", "heat", "mass")
+_PARTS = ("exact", "heat")
 
 
 def _pack(observed: Sequence[Observed]) -> dict[str, Tensor]:
