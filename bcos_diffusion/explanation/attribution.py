@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +12,7 @@ from bcos_diffusion.baselines.attribution import Attributed
 from bcos_diffusion.baselines.subject import one_step, whole_run
 from bcos_diffusion.diffusion import predicted_x_0
 from bcos_diffusion.explanation.reduction import REDUCTION, check_reduction
-from bcos_diffusion.explanation.trace import Trace
+from bcos_diffusion.explanation.trace import Source, Trace
 from bcos_diffusion.job import Job
 from bcos_diffusion.networks.denoiser import Conditioning
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
@@ -53,11 +54,19 @@ class Exact:
 
 def traced_words(traced: Trace, batch: TextBatch) -> Tensor:
     """What each word of a prompt contributed to a traced image: ``[words, 6, H, W]``. batch: the prompt, one row."""
-    contributions = traced.image.new_zeros(len(batch.words[0]), *traced.image.shape)
-    for source, part in zip(traced.sources, traced.tokens, strict=True):
+    return sum_by_word(traced.sources, traced.tokens, batch)
+
+
+def sum_by_word(sources: Sequence[Source], parts: Tensor, batch: TextBatch) -> Tensor:
+    """The parts of a prompt's tokens ``[n, 6, H, W]`` as parts of its words, ``[words, 6, H, W]``.
+
+    sources: the tokens, of which those of the prompt's counterpart are left out; batch: the prompt in its first row.
+    """
+    found = parts.new_zeros(len(batch.words[0]), *parts.shape[1:])
+    for source, part in zip(sources, parts, strict=True):
         if source.row == 0:
-            contributions[batch.word_index[0, source.position]] += part
-    return contributions
+            found[batch.word_index[0, source.position]] += part
+    return found
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from bcos_diffusion.diffusion import ddim_path, ddim_step
 from bcos_diffusion.encoding import decode
+from bcos_diffusion.explanation.attribution import sum_by_word
 from bcos_diffusion.explanation.trace import first_stack, predict_x_0
 from bcos_diffusion.job import Job
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
@@ -61,14 +62,6 @@ class Run:
 
     def words(self, picture: int) -> Tensor:
         """What each word of a picture's prompt gives to the x_0 predicted last: ``[words, 6, H, W]``."""
-        return word_maps(self.predicted, self.job, picture)
-
-
-def word_maps(stack: Tensor, job: Job, picture: int) -> Tensor:
-    """The parts of a traced stack ``[S, N, 6, H, W]`` that belong to the words of a prompt: ``[words, 6, H, W]``."""
-    batch = job.prompts(picture)
-    maps = stack.new_zeros(len(batch.words[0]), *stack.shape[2:])
-    for part, source in enumerate(job.sources[picture], start=1):
-        if source.row == 0:
-            maps[batch.word_index[0, source.position]] += stack[part, picture]
-    return maps
+        sources = self.job.sources[picture]
+        parts = self.predicted[1 : len(sources) + 1, picture]
+        return sum_by_word(sources, parts, self.job.prompts(picture))
