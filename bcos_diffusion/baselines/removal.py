@@ -17,11 +17,10 @@ from bcos_diffusion.baselines.subject import Subject
 from bcos_diffusion.job import join
 from bcos_diffusion.networks.denoiser import Conditioning
 from bcos_diffusion.scenes.kinds import stand_ins
-from bcos_diffusion.text import END, PADDING, START
+from bcos_diffusion.text import LAYOUT
 from bcos_diffusion.text.words import hide_words, word_positions
 
 REMOVALS = ("drop", "null", "swap")
-_LAYOUT = {START, END, PADDING}
 
 
 def check_removal(how: str) -> str:
@@ -65,7 +64,7 @@ def replacements(words: list[str], seed: int) -> list[str]:
     """
     found = []
     for number, word in enumerate(words):
-        if word in _LAYOUT:
+        if word in LAYOUT:
             found.append(word)
             continue
         others = stand_ins(word)
@@ -77,4 +76,4 @@ def replacements(words: list[str], seed: int) -> list[str]:
 
 def _prompt(words: list[str], others: list[str], swapped: list[bool]) -> str:
     chosen = [other if swap else word for word, other, swap in zip(words, others, swapped, strict=True)]
-    return " ".join(word for word in chosen if word not in _LAYOUT)
+    return " ".join(word for word in chosen if word not in LAYOUT)

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from bcos_diffusion.baselines.attribution import Attributed
-from bcos_diffusion.networks.denoiser import Conditioning
+from bcos_diffusion.baselines.subject import repeated
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
 from bcos_diffusion.text import TextBatch
+from bcos_diffusion.text.words import word_positions
 
 
 def word_maps(tokens: Tensor, batch: TextBatch) -> Tensor:
@@ -16,8 +17,7 @@ def word_maps(tokens: Tensor, batch: TextBatch) -> Tensor:
 
     tokens: ``[N, L, H, W]``; batch: one prompt. Returns ``[words, N, H, W]``.
     """
-    numbers = torch.arange(len(batch.words[0]), device=tokens.device)
-    positions = (batch.mask & (batch.word_index == numbers[:, None])).to(tokens)  # [words, L]
+    positions = word_positions(batch).to(tokens)  # [words, L]
     shares = positions / positions.sum(1, keepdim=True).clamp(min=1)
     return torch.einsum("kl,nlhw->knhw", shares, tokens)
 
@@ -36,6 +36,4 @@ def one_step(pipeline: BcosDiffusionPipeline, batch: TextBatch, x_t: Tensor, t: 
     """
     if len(batch.ids) != 1:
         raise ValueError(f"one prompt is explained at a time, got {len(batch.ids)}")
-    text, count = pipeline.condition(batch, guidance=1.0), (len(x_t), -1, -1)
-    repeated = Conditioning(text.values.expand(count), text.keys.expand(count), text.mask.expand(count[:2]))
-    return pipeline.model.unet(x_t, t, repeated)
+    return pipeline.model.unet(x_t, t, repeated(pipeline.model.condition(batch), len(x_t)))

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bcos_diffusion.evaluation.segmenter import CLASSES, SINGULAR, Segmenter, nearest_colour
-from bcos_diffusion.evaluation.words import OBJECTS, RELATIONS
+from bcos_diffusion.evaluation.segmenter import CLASSES, Segmenter, nearest_colour
+from bcos_diffusion.evaluation.words import OBJECTS, SINGULAR, named_relation, stands
 from bcos_diffusion.scenes import COLOURS, NOUNS
 from bcos_diffusion.scenes.layout import extents
 from bcos_diffusion.scenes.lexicon import NUMERALS
@@ -66,15 +66,8 @@ class Drawn:
 
     def relation_holds(self, words: Sequence[str]) -> bool | None:
         """Whether two nouns stand as the caption says; False where one is missing, None where it says nothing."""
-        order = [SINGULAR[word] for word in words if word in OBJECTS]
-        relation = next((word for word in words if word in RELATIONS), None)
-        if relation is None or len(order) != 2:
-            return None
-        if not set(order) <= self.present:
-            return False
-        first, second = (self.centres[noun] for noun in order)
-        axis = 1 if relation in ("left", "right") else 0
-        return first[axis] < second[axis] if relation in ("left", "above") else first[axis] > second[axis]
+        asked = named_relation(words)
+        return None if asked is None else stands(*asked, self.centres)
 
 
 def judge(segmenter: Segmenter, images: Tensor, captions: Sequence[Sequence[str]]) -> list[Drawn]:

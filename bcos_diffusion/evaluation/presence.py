@@ -17,15 +17,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bcos_diffusion.evaluation.colour import background_colour
-from bcos_diffusion.evaluation.words import OBJECTS, RELATIONS
+from bcos_diffusion.evaluation.words import OBJECTS, SINGULAR, named_relation, stands
 from bcos_diffusion.scenes import NOUNS
-from bcos_diffusion.scenes.lexicon import plural
 from bcos_diffusion.scenes.sprites import sprite
 
 _EXTENTS = (0.38, 0.92)
 _MOST_SIZES = 18
 _NAMES = sorted(NOUNS)
-SINGULAR = {form: noun for noun in NOUNS for form in (noun, plural(noun))}
 
 
 @dataclass(frozen=True)
@@ -87,17 +85,5 @@ def recall(image: Tensor, words: list[str]) -> tuple[int, int]:
 
 def relation_holds(image: Tensor, words: list[str]) -> bool | None:
     """Whether two nouns stand as the caption says; False where one is missing, None where it says nothing."""
-    named = [SINGULAR[word] for word in words if word in OBJECTS]
-    relation = next((word for word in words if word in RELATIONS), None)
-    if relation is None or len(named) != 2:
-        return None
-    found = {f.noun: f for f in find_objects(image, 2)}
-    if not set(named) <= found.keys():
-        return False
-    first, second = found[named[0]], found[named[1]]
-    return {
-        "left": first.column < second.column,
-        "right": first.column > second.column,
-        "above": first.row < second.row,
-        "below": first.row > second.row,
-    }[relation]
+    asked = named_relation(words)
+    return None if asked is None else stands(*asked, {f.noun: (f.row, f.column) for f in find_objects(image, 2)})

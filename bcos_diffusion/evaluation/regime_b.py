@@ -12,10 +12,9 @@ from bcos_diffusion.evaluation.clock import timed
 from bcos_diffusion.evaluation.drawn_objects import named_objects, objects_of, usual_area
 from bcos_diffusion.evaluation.effects import Effects
 from bcos_diffusion.evaluation.localised import localise
-from bcos_diffusion.evaluation.presence import SINGULAR
 from bcos_diffusion.evaluation.setup import Contender, Record, Segmenter, Setup
 from bcos_diffusion.evaluation.truth import Mask, described, regions
-from bcos_diffusion.evaluation.words import group, is_content
+from bcos_diffusion.evaluation.words import SINGULAR, group, is_content
 from bcos_diffusion.scenes import Scenes
 
 REMOVALS = ("drop",)

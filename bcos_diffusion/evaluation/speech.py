@@ -16,12 +16,11 @@ from bcos_diffusion.evaluation.words import OBJECTS, RELATIONS
 from bcos_diffusion.job import Job
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
 from bcos_diffusion.scenes import COLOURS
-from bcos_diffusion.text import END, PADDING, START
+from bcos_diffusion.text import LAYOUT
 from bcos_diffusion.text.function_words import ARTICLES, NUMERALS, PREPOSITIONS
 
 PARTS = ("object", "colour", "relation", "article", "numeral", "other")
 CONJUNCTIONS = frozenset({"and", "or"})
-_LAYOUT = {START, END, PADDING}
 
 
 def part_of_speech(word: str) -> str:
@@ -60,7 +59,7 @@ def spoken(words: Sequence[str], found: Attributed, tau: float = TAU) -> list[Sp
     coverage = hard_map(found.maps, tau).double().mean((1, 2, 3)).tolist()
     means = found.maps.double().mean((1, 2, 3)).tolist()
     rows = zip(words, coverage, means, strict=True)
-    return [Spoken(word, part_of_speech(word), c, m) for word, c, m in rows if word not in _LAYOUT]
+    return [Spoken(word, part_of_speech(word), c, m) for word, c, m in rows if word not in LAYOUT]
 
 
 def spoken_in(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import torch
 
 from bcos_diffusion.scenes import COLOURS, NOUNS
@@ -11,7 +13,9 @@ from bcos_diffusion.text.function_words import ARTICLES, FUNCTION_WORDS, PREPOSI
 from bcos_diffusion.text.words import hide_words
 
 GROUPS = ("object", "colour", "relation", "function", "other")
-OBJECTS = frozenset(NOUNS) | {plural(noun) for noun in NOUNS}
+SINGULAR = {form: noun for noun in NOUNS for form in (noun, plural(noun))}
+"""Every object word, singular or plural, to its noun."""
+OBJECTS = frozenset(SINGULAR)
 RELATIONS = frozenset({"left", "right", "above", "below"})
 
 
@@ -24,6 +28,25 @@ def group(word: str) -> str:
     if word in RELATIONS:
         return "relation"
     return "function" if word in ARTICLES | PREPOSITIONS else "other"
+
+
+def named_relation(words: Sequence[str]) -> tuple[str, str, str] | None:
+    """The relation that a caption of two nouns names, and the two in order; None where it says nothing of the kind."""
+    named = [SINGULAR[word] for word in words if word in OBJECTS]
+    relation = next((word for word in words if word in RELATIONS), None)
+    return None if relation is None or len(named) != 2 else (relation, named[0], named[1])
+
+
+def stands(relation: str, first: str, second: str, centres: Mapping[str, tuple[float, float]]) -> bool:
+    """Whether the first noun stands as the relation says of the second; False where one of them is nowhere.
+
+    centres: row and column of each noun that is there.
+    """
+    if not {first, second} <= centres.keys():
+        return False
+    axis = 1 if relation in ("left", "right") else 0
+    here, there = centres[first][axis], centres[second][axis]
+    return here < there if relation in ("left", "above") else here > there
 
 
 def is_content(word: str) -> bool:

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from bcos_diffusion.evaluation.drawn_objects import judge
-from bcos_diffusion.evaluation.segmenter import SINGULAR, Segmenter
+from bcos_diffusion.evaluation.segmenter import Segmenter
 from bcos_diffusion.evaluation.statistics import bootstrap, ratio
+from bcos_diffusion.evaluation.words import SINGULAR
 from bcos_diffusion.missing.calibration import Calibration, Checkpoint
 from bcos_diffusion.missing.corpus import Asked, asked
 from bcos_diffusion.missing.ensure import SEEDS_APART, STRONGER, TRIES, strengthen

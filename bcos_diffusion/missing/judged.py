@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 
 from bcos_diffusion.evaluation.drawn_objects import judge
-from bcos_diffusion.evaluation.segmenter import SINGULAR, Segmenter
+from bcos_diffusion.evaluation.segmenter import Segmenter
+from bcos_diffusion.evaluation.words import SINGULAR
 from bcos_diffusion.missing.observe import Observed
 
 

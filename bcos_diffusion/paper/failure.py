@@ -110,8 +110,8 @@ def _require_objects(texts: list[str]) -> None:
 
 def judge(pipeline: BcosDiffusionPipeline, prompt: str, seed: int, sampling: Sampling) -> Judged:
     """Draw and explain one prompt, and say of every object it names whether it is there."""
-    from bcos_diffusion.evaluation.presence import SINGULAR, find_objects
-    from bcos_diffusion.evaluation.words import OBJECTS
+    from bcos_diffusion.evaluation.presence import find_objects
+    from bcos_diffusion.evaluation.words import OBJECTS, SINGULAR
     from bcos_diffusion.explain import explain, mean_free
 
     explanation = explain(pipeline, prompt, seed=seed, **sampling.arguments(pipeline))

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 START, END, PADDING = "[SOS]", "[EOS]", "[PAD]"
+LAYOUT = frozenset({START, END, PADDING})
+"""Words that are no part of a prompt but of the layout around it."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +41,10 @@ class TextBatch:
     @property
     def special(self) -> Tensor:
         """Which tokens are no part of the prompt but of the layout around it: ``[N, L]`` bool."""
-        layout = {START, END, PADDING}
         found = torch.zeros_like(self.mask)
         for row, words in enumerate(self.words):
             for number, word in enumerate(words):
-                if word in layout:
+                if word in LAYOUT:
                     found[row] |= self.word_index[row] == number
         return found
 

@@ -4,6 +4,6 @@
 """
 
 from bcos_diffusion.evaluation.segmenter.network import CLASSES
-from bcos_diffusion.evaluation.segmenter.segmenter import SHIPPED, SINGULAR, Segmenter, nearest_colour
+from bcos_diffusion.evaluation.segmenter.segmenter import SHIPPED, Segmenter, nearest_colour
 
-__all__ = ["CLASSES", "SHIPPED", "SINGULAR", "Segmenter", "nearest_colour"]
+__all__ = ["CLASSES", "SHIPPED", "Segmenter", "nearest_colour"]

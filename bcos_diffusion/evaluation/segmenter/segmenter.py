@@ -15,13 +15,12 @@ import torch
 from torch import Tensor
 
 from bcos_diffusion.evaluation.segmenter.network import CLASSES, NUMBER, SegmenterNetwork
-from bcos_diffusion.scenes import COLOURS, NOUNS
-from bcos_diffusion.scenes.lexicon import plural
+from bcos_diffusion.evaluation.words import SINGULAR
+from bcos_diffusion.scenes import COLOURS
 from bcos_kernels.files import read_json, read_tensors, write_json, write_tensors
 
 FORMAT = "bcos_diffusion.segmenter/1"
 SHIPPED = Path(__file__).parent / "weights"
-SINGULAR = {form: noun for noun in NOUNS for form in (noun, plural(noun))}
 
 _BATCH = 64
 _COLOUR_NAMES = tuple(COLOURS)
