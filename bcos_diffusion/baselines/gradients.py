@@ -6,7 +6,7 @@ does not read have maps of exactly 0, also where they change how other words are
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,24 +15,13 @@ from torch import Tensor
 
 from bcos_diffusion.baselines.attribution import Attributed
 from bcos_diffusion.baselines.derivative import along
-from bcos_diffusion.baselines.subject import Subject, one_step, whole_run
+from bcos_diffusion.baselines.subject import OfSubject, Subject
 from bcos_diffusion.explanation.reduction import REDUCTION, check_reduction
-from bcos_diffusion.job import Job
 from bcos_diffusion.networks.denoiser import Conditioning
-from bcos_diffusion.pipeline import BcosDiffusionPipeline
-from bcos_diffusion.text import TextBatch
 
 
-class _OfSubjects(ABC):
-    """An attribution that does not care whether images are of one step or of a whole run."""
-
-    def denoise(self, pipeline: BcosDiffusionPipeline, batch: TextBatch, x_t: Tensor, t: Tensor) -> Attributed:
-        """As :meth:`Attribution.denoise`."""
-        return self.attribute(one_step(pipeline, batch, x_t, t))
-
-    def draw(self, pipeline: BcosDiffusionPipeline, job: Job) -> list[Attributed]:
-        """As :meth:`Attribution.draw`, by derivatives through the whole run."""
-        return [self.attribute(whole_run(pipeline, job, number)) for number in range(len(job))]
+class _OfReadWords(OfSubject):
+    """Derivatives of a subject's images along the words that the U-Net reads, through the whole run if it is one."""
 
     def attribute(self, subject: Subject) -> Attributed:
         """Maps ``[words, N, H, W]`` of a subject, 0 for words that are not read."""
@@ -49,7 +38,7 @@ class _OfSubjects(ABC):
 
 
 @dataclass(frozen=True)
-class InputGradient(_OfSubjects):
+class InputGradient(_OfReadWords):
     """Input × gradient: the derivative of every pixel along a word's embedding (Shrikumar et al. 2016).
 
     reduction: from six channels to a pixel's value, as for the exact method. Sums of linear reductions over pixels are
@@ -68,7 +57,7 @@ class InputGradient(_OfSubjects):
 
 
 @dataclass(frozen=True)
-class IntegratedGradients(_OfSubjects):
+class IntegratedGradients(_OfReadWords):
     """Integrated gradients on the straight path from values and keys of 0 (Sundararajan et al. 2017).
 
     steps: nodes of Gauss-Legendre quadrature, as captum's default has them. All words sum to what the image changes
@@ -98,7 +87,7 @@ class IntegratedGradients(_OfSubjects):
 
 
 @dataclass(frozen=True)
-class Gradient(_OfSubjects):
+class Gradient(_OfReadWords):
     """|Gradient|: the Frobenius norm of the Jacobian of a pixel's channels by a word's embedding.
 
     Its square is estimated without bias as the mean of ‖J z‖² over Rademacher vectors z (Hutchinson 1990). probes: how

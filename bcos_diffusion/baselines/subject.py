@@ -6,12 +6,14 @@ makes no difference to either.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from bcos_diffusion.baselines.attribution import Attributed
 from bcos_diffusion.diffusion import predicted_x_0
 from bcos_diffusion.job import Job
 from bcos_diffusion.networks.denoiser import Conditioning
@@ -100,6 +102,22 @@ def whole_run(pipeline: BcosDiffusionPipeline, job: Job, number: int) -> Subject
 
     prompt = Conditioning(text.values[:1], text.keys[:1], text.mask[:1])
     return Subject(pipeline, job.prompts(number)[:1], prompt, images)
+
+
+class OfSubject(ABC):
+    """An attribution that does not care whether images are of one step or of a whole run."""
+
+    def denoise(self, pipeline: BcosDiffusionPipeline, batch: TextBatch, x_t: Tensor, t: Tensor) -> Attributed:
+        """As :meth:`Attribution.denoise`."""
+        return self.attribute(one_step(pipeline, batch, x_t, t))
+
+    def draw(self, pipeline: BcosDiffusionPipeline, job: Job) -> list[Attributed]:
+        """As :meth:`Attribution.draw`."""
+        return [self.attribute(whole_run(pipeline, job, number)) for number in range(len(job))]
+
+    @abstractmethod
+    def attribute(self, subject: Subject) -> Attributed:
+        """Maps ``[words, N, H, W]`` and scores of a subject."""
 
 
 def repeated(text: Conditioning, count: int) -> Conditioning:
