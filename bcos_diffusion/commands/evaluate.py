@@ -169,7 +169,7 @@ def _measure(
     from bcos_diffusion.evaluation.segmenter import Segmenter
 
     segmenter: Any = Segmenter.load() if "regime_b" in only else None  # its masks are tensors, read as arrays
-    setup, _ = protocol.prepare(pipeline, options, None, twin, segmenter)
+    setup, left_out = protocol.prepare(pipeline, options, None, twin, segmenter)
     known = 0
 
     with progress(len(plan(setup)), "shard") as advance:
@@ -180,7 +180,7 @@ def _measure(
                 advance()
             known = done
 
-        result = protocol.run(folder, pipeline, options, None, twin, segmenter, workers, share, tick)
+        result = protocol.measure(folder, setup, left_out, workers, share, tick)
     if segmenter is not None and "regime_b" in result:
         result["regime_b"]["segmenter"] = {"name": segmenter.name, "miou": segmenter.card["scores"]["miou"]}
     return result, setup

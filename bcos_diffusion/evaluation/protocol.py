@@ -39,16 +39,25 @@ def run(
     share: Share = Share(),
     progress: Progress = lambda done, total, shard: None,
 ) -> dict[str, Any]:
+    """Measure what is not yet measured below ``out``, and return all that is: :func:`prepare`, then :func:`measure`."""
+    return measure(out, *prepare(pipeline, options, methods, twin, segmenter), workers, share, progress)
+
+
+def measure(
+    out: Path,
+    setup: Setup,
+    left_out: Mapping[str, str] = {},
+    workers: int = 1,
+    share: Share = Share(),
+    progress: Progress = lambda done, total, shard: None,
+) -> dict[str, Any]:
     """Measure what is not yet measured below ``out``, and return all that is.
 
-    methods: by name, all of :func:`~bcos_diffusion.baselines.methods.by_name` by default; one that a network cannot be
-    explained by is left out, and the result says why. twin: the ordinary model of the same size. segmenter: without it
-    nothing is drawn freely. workers: processes of one thread each; share: of the shards, which of several runs on one
-    folder does. Raises ValueError where ``out`` was begun with other settings, saying what differs.
+    setup, left_out: of :func:`prepare`. workers: processes of one thread each; share: of the shards, which of several
+    runs on one folder does. Raises ValueError where ``out`` was begun with other settings, saying what differs.
     """
     if workers < 1:
         raise ValueError(f"the number of workers must be at least 1, got {workers}")
-    setup, left_out = prepare(pipeline, options, methods, twin, segmenter)
     folder, shards = ShardFolder(out), plan(setup)
     agree_on_settings(out, settings(setup))
     mine = [shard for shard in shards[share.rank :: share.world] if not folder.has(shard)]
@@ -71,7 +80,12 @@ def prepare(
     twin: BcosDiffusionPipeline | None = None,
     segmenter: Segmenter | None = None,
 ) -> tuple[Setup, dict[str, str]]:
-    """The setup of a run, and which methods a network cannot be explained by, with the reason."""
+    """The setup of a run, and which methods a network cannot be explained by, with the reason.
+
+    methods: by name, all of :func:`~bcos_diffusion.baselines.methods.by_name` by default; each is tried on one scene,
+    and one that a network cannot be explained by is left out. twin: the ordinary model of the same size. segmenter:
+    without it nothing is drawn freely.
+    """
     if methods is None:
         from bcos_diffusion.baselines.methods import by_name
 
