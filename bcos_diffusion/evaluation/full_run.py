@@ -12,7 +12,7 @@ from bcos_diffusion.evaluation.faithfulness import measure
 from bcos_diffusion.evaluation.presence import recall, relation_holds
 from bcos_diffusion.evaluation.setup import Record, Setup
 from bcos_diffusion.evaluation.words import group
-from bcos_diffusion.explain import Explanation, Part, explain
+from bcos_diffusion.explain import Explanation, Part, explain_job
 from bcos_diffusion.job import Job
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
 from bcos_diffusion.scenes import Scene, Scenes, prompts
@@ -25,10 +25,8 @@ def record(setup: Setup, split: str, number: int) -> Record:
     """
     options, pipeline = setup.options, setup.contender.pipeline
     prompt, seed = prompts(number + 1, options.seed)[number], options.seed + number
-    explanation = explain(
-        pipeline, prompt, seed=seed, steps=options.steps, guidance=options.guidance, update=options.update
-    )
     job = pipeline.job([prompt], [None], [seed], options.steps, options.guidance, options.update)
+    (explanation,) = explain_job(pipeline, job, [prompt], [None], [seed])
     words = job.batch.words[0]
     image = explanation.image.float().cpu()
     error, right = judge_colour(image, words)

@@ -19,6 +19,7 @@ from bcos_diffusion.evaluation.statistics import spearman
 from bcos_diffusion.evaluation.summary.full_run import mass_by_group, objects
 from bcos_diffusion.evaluation.truth import regions
 from bcos_diffusion.evaluation.words import group, without_each_word
+from bcos_diffusion.explain import explain
 from bcos_diffusion.explanation.attribution import contributions_of_words
 from bcos_diffusion.explanation.trace import signal_tokens, trace
 from bcos_diffusion.model import TextToImage
@@ -162,7 +163,7 @@ def test_a_record_of_a_whole_run_says_what_its_explanation_says() -> None:
     pipeline = tiny_pipeline()
     setup = Setup(Contender(pipeline, {}), Options(1, 1, steps=2, seed=5))
     kept = full_run.record(setup, "test", 2)
-    explanation = full_run.explain(pipeline, kept["prompt"], seed=7, steps=2, guidance=2.0)
+    explanation = explain(pipeline, kept["prompt"], seed=7, steps=2, guidance=2.0)
     assert [w["text"] for w in kept["words"]] == kept["prompt"].split()
     for said, part in zip(kept["words"], explanation.words, strict=True):
         assert said["share"] == part.relevance_absolute and said["mass"] == abs(part.mass)
