@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -31,6 +33,11 @@ def pair_mean(z: Tensor) -> Tensor:
     """The operator M of mathematics §4: each channel becomes the mean of its pair, ``(z_c + z_{c+3}) / 2``."""
     mean = (z[..., :3, :, :] + z[..., 3:, :, :]) / 2
     return torch.cat([mean, mean], dim=-3)
+
+
+def from_pixels(pixels: NDArray[np.uint8]) -> Tensor:
+    """8-bit RGB ``[..., H, W, 3]`` as fp32 ``[..., 3, H, W]`` in [0, 1]."""
+    return torch.from_numpy(pixels).movedim(-1, -3).float() / 255
 
 
 def to_pil(rgb: Tensor) -> Image.Image:

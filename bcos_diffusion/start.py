@@ -11,7 +11,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from bcos_diffusion.diffusion import MU, SIGMA, T, add_noise, paired_noise
-from bcos_diffusion.encoding import encode
+from bcos_diffusion.encoding import encode, from_pixels
 
 
 @dataclass(frozen=True)
@@ -57,4 +57,4 @@ def load_image(path: Path, size: tuple[int, int]) -> Tensor:
         raise ValueError(f"{path} is not a readable image: {error}") from None
     opaque = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright).convert("RGB")
     fitted = ImageOps.fit(opaque, size[::-1], Image.Resampling.BILINEAR)
-    return torch.from_numpy(np.array(fitted)).permute(2, 0, 1).float() / 255
+    return from_pixels(np.array(fitted))

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from bcos_diffusion.encoding import encode
+from bcos_diffusion.encoding import encode, from_pixels
 from bcos_diffusion.evaluation.statistics import bootstrap, mean
 from bcos_diffusion.scenes import COLOURS, NOUNS
 from bcos_diffusion.scenes.layout import arrange, paint
@@ -104,8 +104,7 @@ def scenes(config: Config, stream: int, first: int, count: int) -> tuple[Tensor,
         placed, _ = arrange(rng, [CLASSES[label]], 1, config.size)
         images.append(paint(placed, colour, config.size))
         labels.append(label)
-    rgb = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
-    return encode(rgb), torch.tensor(labels)
+    return encode(from_pixels(np.stack(images))), torch.tensor(labels)
 
 
 def train(config: Config) -> Classifier:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from bcos_diffusion.baselines.subject import whole_run
+from bcos_diffusion.encoding import from_pixels
 from bcos_diffusion.evaluation.ablations import Ablations
 from bcos_diffusion.evaluation.colour import judge_colour
 from bcos_diffusion.evaluation.faithfulness import measure
@@ -15,7 +15,7 @@ from bcos_diffusion.evaluation.words import group
 from bcos_diffusion.explain import Explanation, Part, explain_job
 from bcos_diffusion.job import Job
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
-from bcos_diffusion.scenes import Scene, Scenes, prompts
+from bcos_diffusion.scenes import Scenes, prompts
 
 
 def record(setup: Setup, split: str, number: int) -> Record:
@@ -42,7 +42,7 @@ def record(setup: Setup, split: str, number: int) -> Record:
         "colour_error": error,
         "colour_right": right,
         "objects": judge_objects(image, words),
-        "real": judge_objects(_rgb(scene), scene.words),
+        "real": judge_objects(from_pixels(scene.image), scene.words),
     }
 
 
@@ -76,7 +76,3 @@ def judge_objects(image: Tensor, words: list[str]) -> Record:
     """How many named objects a matched filter finds in an image ``[3, H, W]``, and whether they stand as named."""
     found, named = recall(image, words)
     return {"found": found, "named": named, "relation": relation_holds(image, words)}
-
-
-def _rgb(scene: Scene) -> Tensor:
-    return torch.from_numpy(scene.image).permute(2, 0, 1).float() / 255

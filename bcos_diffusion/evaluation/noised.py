@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from bcos_diffusion.diffusion import T, add_noise, paired_noise
-from bcos_diffusion.encoding import encode
+from bcos_diffusion.encoding import encode, from_pixels
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
 from bcos_diffusion.scenes import Scene
 from bcos_diffusion.text import TextBatch
@@ -31,7 +31,7 @@ def noise_scene(pipeline: BcosDiffusionPipeline, scene: Scene, seed: int) -> Noi
     """Noise a scene to every level of :data:`SHARES`; the same noise for a seed on every machine."""
     device = pipeline.model.device
     batch = pipeline.model.tokenizer.encode([scene.caption]).to(device)
-    x_0 = encode(torch.from_numpy(scene.image).permute(2, 0, 1)[None].float() / 255)
+    x_0 = encode(from_pixels(scene.image)[None])
     t = torch.tensor([round(share * T) - 1 for share in SHARES])
     noise = paired_noise((len(t), *x_0.shape[1:]), torch.Generator().manual_seed(seed))
     x_t = add_noise(x_0, t, noise, pipeline.alpha_bar.cpu())

@@ -236,8 +236,7 @@ def _describe(picture: Judged, named: Named) -> dict[str, Any]:
 
 def _judge_on_real_scenes(size: int, count: int) -> dict[str, Any]:
     """How many of the objects that real test scenes of several name the judge finds: what it would miss by itself."""
-    import torch
-
+    from bcos_diffusion.encoding import from_pixels
     from bcos_diffusion.evaluation.presence import recall
     from bcos_diffusion.evaluation.statistics import bootstrap, ratio
     from bcos_diffusion.scenes import Scenes
@@ -248,7 +247,7 @@ def _judge_on_real_scenes(size: int, count: int) -> dict[str, Any]:
         scene = scenes[index]
         index += 1
         if len({placed.noun for placed in scene.objects}) > 1:
-            found, named = recall(torch.from_numpy(scene.image).permute(2, 0, 1).float() / 255, scene.words)
+            found, named = recall(from_pixels(scene.image), scene.words)
             if named > 1:
                 pairs.append((float(found), float(named)))
     return {"scenes": count, "found": bootstrap(pairs, ratio)}

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bcos_diffusion.diffusion import T, add_noise, paired_noise, predicted_x_0
-from bcos_diffusion.encoding import encode
+from bcos_diffusion.encoding import encode, from_pixels
 from bcos_diffusion.explain import explain
 from bcos_diffusion.networks.denoiser import Conditioning
 from bcos_diffusion.paper.corpus import Corpus
@@ -50,7 +50,7 @@ def one_step(
     """
     unet, device = pipeline.model.unet, pipeline.model.device
     batch = pipeline.model.tokenizer.encode(captions)
-    x_0 = encode(torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255)
+    x_0 = encode(from_pixels(images))
     x_t, t = _noised(x_0, indices, seed, pipeline.alpha_bar.cpu())
     x_t, t = x_t.to(device, pipeline.dtype), t.to(device)
     with torch.no_grad():

@@ -3,6 +3,7 @@
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -16,7 +17,7 @@ from bcos_diffusion.diffusion import (
     paired_noise,
     sample,
 )
-from bcos_diffusion.encoding import decode, encode, pair_mean
+from bcos_diffusion.encoding import decode, encode, from_pixels, pair_mean, to_pil
 
 
 def slow_alpha_bar(t: int) -> float:
@@ -92,3 +93,13 @@ def test_decode_inverts_encode_at_any_brightness_and_survives_zero() -> None:
     torch.testing.assert_close(decode(encode(rgb) * 0.3), rgb)
     assert decode(torch.zeros(1, 6, 2, 2)).eq(0.5).all()
     torch.testing.assert_close(pair_mean(encode(rgb)), torch.full((2, 6, 4, 4), 0.5))
+
+
+def test_pixels_come_back_from_tensors_as_they_were() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 5, 7, 3), np.uint8)
+    rgb = from_pixels(pixels)
+    assert rgb.shape == (3, 3, 5, 7) and rgb.dtype == torch.float32
+    assert rgb[1, 2, 4, 0] == np.float32(pixels[1, 4, 0, 2]) / 255
+    for number, image in enumerate(rgb):
+        np.testing.assert_array_equal(np.asarray(to_pil(image)), pixels[number])
+        assert from_pixels(pixels[number]).equal(image)

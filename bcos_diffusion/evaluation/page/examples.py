@@ -5,17 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
+from bcos_diffusion.encoding import from_pixels
+from bcos_diffusion.evaluation.clock import timed
 from bcos_diffusion.evaluation.localisation import GRID, iou
 from bcos_diffusion.evaluation.noised import SHARES, noise_scene
 from bcos_diffusion.evaluation.page.measures import METHODS, OURS, RIVAL
 from bcos_diffusion.evaluation.page.section import Example, Sheet
 from bcos_diffusion.evaluation.page.sheets import Shown, example, iou_text
+from bcos_diffusion.evaluation.regime_b import drawn_masks
 from bcos_diffusion.evaluation.setup import Record, Setup
 from bcos_diffusion.evaluation.truth import Region, regions
 from bcos_diffusion.evaluation.words import group, is_content
@@ -105,18 +108,19 @@ def count(result: Mapping[str, Any]) -> int:
 def real_scene(setup: Setup, record: Record, thresholds: Mapping[str, float], said: str) -> Example:
     """A test scene with the maps of every method that was measured on it, at one noise level."""
     number, contender = record["scene"], setup.contender
+    seed = setup.options.seed + number  # as when the scene was measured
     scene = Scenes(setup.size, "test", setup.options.seed)[number]
-    noised = noise_scene(contender.pipeline, scene, setup.options.seed + number)
+    noised = noise_scene(contender.pipeline, scene, seed)
     x_t, t = noised.x_t[LEVEL : LEVEL + 1], noised.t[LEVEL : LEVEL + 1]
     maps = {}
     for name in _in_order(record["model"]["methods"]):
-        with torch.random.fork_rng([]):
-            torch.manual_seed(setup.options.seed + number)  # as when the scene was measured
-            maps[name] = contender.methods[name].denoise(contender.pipeline, noised.batch, x_t, t).maps[:, 0].cpu()
-    image = torch.from_numpy(scene.image).permute(2, 0, 1).float() / 255
+        work = partial(contender.methods[name].denoise, contender.pipeline, noised.batch, x_t, t)
+        attributed, _ = timed(contender.pipeline.model.device, seed, work)
+        maps[name] = attributed.maps[:, 0].cpu()
     words = noised.batch.words[0]
     found = regions(words, scene.masks)
-    return _example(f"Scene {number}: {scene.caption}", said, image, words, found, maps, thresholds)
+    title, image = f"Scene {number}: {scene.caption}", from_pixels(scene.image)
+    return _example(title, said, image, words, found, maps, thresholds)
 
 
 def drawn_picture(setup: Setup, record: Record, thresholds: Mapping[str, float], said: str) -> Example:
@@ -125,8 +129,7 @@ def drawn_picture(setup: Setup, record: Record, thresholds: Mapping[str, float],
     job = pipeline.job([record["caption"]], [None], [seed], options.steps, options.guidance, options.update)
     words, image = job.batch.words[0], pipeline.draw(job)[0].float().cpu()
     assert setup.segmenter is not None
-    seen = setup.segmenter.masks(image, [word for word in words if group(word) in ("object", "colour")])
-    found = regions(words, {word: np.asarray(mask) for word, mask in seen.items()})
+    found = regions(words, drawn_masks(setup.segmenter, image, words))
     methods = {name: setup.contender.methods[name] for name in DRAWN_BY if name in setup.contender.methods}
     maps = {name: method.draw(pipeline, job)[0].maps[:, 0].cpu() for name, method in methods.items()}
     return _example(f"Picture {record['scene']}: {record['caption']}", said, image, words, found, maps, thresholds)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from bcos_diffusion.encoding import to_pil
 from bcos_diffusion.evaluation.page.measures import label
 from bcos_diffusion.evaluation.page.results import show
 from bcos_diffusion.evaluation.page.section import Example, Picture
@@ -37,8 +38,9 @@ def example(title: str, text: str, image: Tensor, words: Sequence[Shown], maps: 
     All maps of a method are on one scale, its largest magnitude among the words shown, so that words can be compared;
     methods are each on their own.
     """
-    pixels = (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
-    whole = Picture(png(Image.fromarray(pixels)), f"the picture of “{title}”", "picture")
+    picture = to_pil(image)
+    pixels = np.asarray(picture)
+    whole = Picture(png(picture), f"the picture of “{title}”", "picture")
     scales = {method: _scale(map_, words) for method, map_ in maps.items()}
     rows = []
     for word in words:

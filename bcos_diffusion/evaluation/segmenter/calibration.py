@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bcos_diffusion.encoding import from_pixels
 from bcos_diffusion.evaluation.drawn_objects import area_shares
 from bcos_diffusion.evaluation.segmenter.degradation import degrade, draw
 from bcos_diffusion.evaluation.segmenter.pictures import generator, labels
@@ -54,7 +55,7 @@ def _shares(segmenter: Segmenter, count: int, degraded: bool) -> tuple[NDArray[n
     for first in range(0, count, _BATCH):
         numbers = range(first, min(first + _BATCH, count))
         batch = [scenes[i] for i in numbers]
-        images = torch.from_numpy(np.stack([scene.image for scene in batch])).permute(0, 3, 1, 2).float() / 255
+        images = from_pixels(np.stack([scene.image for scene in batch]))
         if degraded:
             truth = torch.from_numpy(np.stack([labels(scene) for scene in batch]))
             images = degrade(images, truth, [draw(generator(0, i, part=2), segmenter.size) for i in numbers])[0]

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bcos_diffusion.encoding import from_pixels
 from bcos_diffusion.evaluation.segmenter.network import CLASSES, NUMBER
 from bcos_diffusion.evaluation.segmenter.pictures import labels
 from bcos_diffusion.evaluation.statistics import bootstrap, mean
@@ -45,7 +45,7 @@ def score(
     objects: list[list[float]] = []
     for first in range(0, count, BATCH):
         batch = [scenes[i] for i in range(first, min(first + BATCH, count))]
-        images = torch.from_numpy(np.stack([scene.image for scene in batch])).permute(0, 3, 1, 2).float() / 255
+        images = from_pixels(np.stack([scene.image for scene in batch]))
         for scene, found in zip(batch, classes(images).numpy(), strict=True):
             truth = labels(scene)
             counts.append(overlap(truth, found))
