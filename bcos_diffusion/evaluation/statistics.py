@@ -55,13 +55,23 @@ def bootstrap(units: Sequence[Unit], statistic: Callable[[Sequence[Unit]], float
 
     Seeded, so equal units give an equal interval. Returns ``value``, ``low`` and ``high``; all NaN for no units.
     """
-    value = statistic(units) if units else math.nan
+
+    def resample() -> list[float]:
+        rng = np.random.Generator(np.random.PCG64(0))
+        return [statistic([units[i] for i in rng.integers(len(units), size=len(units))]) for _ in range(RESAMPLES)]
+
+    return _interval(statistic(units) if units else math.nan, resample)
+
+
+def _interval(value: float, resample: Callable[[], ArrayLike]) -> dict[str, float]:
+    """A value with the 95% percentile interval of what resamples give, those that give NaN left out.
+
+    All NaN where the value is; then nothing is resampled.
+    """
     if math.isnan(value):
         return {"value": math.nan, "low": math.nan, "high": math.nan}
-    rng = np.random.Generator(np.random.PCG64(0))
-    drawn = [statistic([units[i] for i in rng.integers(len(units), size=len(units))]) for _ in range(RESAMPLES)]
-    known = np.array([d for d in drawn if not math.isnan(d)])
-    low, high = np.quantile(known, [0.025, 0.975], method="nearest")
+    drawn = np.asarray(resample(), np.float64)
+    low, high = np.quantile(drawn[~np.isnan(drawn)], [0.025, 0.975], method="nearest")
     return {"value": value, "low": float(low), "high": float(high)}
 
 
@@ -77,14 +87,13 @@ def bootstrap_ratios(above: ArrayLike, below: ArrayLike, combine: Callable[[Rati
     """
     sums = [np.asarray(side, np.float64) for side in (above, below)]
     over, under = (side[:, None] if side.ndim == 1 else side for side in sums)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        value = float(combine(over.sum(0) / under.sum(0))) if len(over) else math.nan
-        if math.isnan(value):
-            return {"value": math.nan, "low": math.nan, "high": math.nan}
+
+    def resample() -> Ratios:
         counts = _times_drawn(len(over), RESAMPLES)
-        drawn = combine((counts @ over) / (counts @ under))
-    low, high = np.quantile(drawn[~np.isnan(drawn)], [0.025, 0.975], method="nearest")
-    return {"value": value, "low": float(low), "high": float(high)}
+        return combine((counts @ over) / (counts @ under))
+
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return _interval(float(combine(over.sum(0) / under.sum(0))) if len(over) else math.nan, resample)
 
 
 def bootstrap_ratio(above: ArrayLike, below: ArrayLike) -> dict[str, float]:
@@ -99,16 +108,14 @@ def bootstrap_spearman(units: Sequence[ArrayLike]) -> dict[str, float]:
     """
     pairs = [np.asarray(unit, np.float64).reshape(-1, 2) for unit in units]
     joined = np.concatenate(pairs) if pairs else np.zeros((0, 2))
-    value = spearman(joined[:, 0], joined[:, 1]) if len(joined) else math.nan
-    if math.isnan(value):
-        return {"value": math.nan, "low": math.nan, "high": math.nan}
-    of_unit = np.repeat(np.arange(len(pairs)), [len(unit) for unit in pairs])
-    counts = _times_drawn(len(pairs), RESAMPLES)
-    drawn = np.concatenate([
-        _weighted_spearman(joined, counts[first : first + _AT_ONCE, of_unit]) for first in range(0, RESAMPLES, _AT_ONCE)
-    ])  # fmt: skip
-    low, high = np.quantile(drawn[~np.isnan(drawn)], [0.025, 0.975], method="nearest")
-    return {"value": value, "low": float(low), "high": float(high)}
+
+    def resample() -> Ratios:
+        of_unit = np.repeat(np.arange(len(pairs)), [len(unit) for unit in pairs])
+        counts = _times_drawn(len(pairs), RESAMPLES)
+        batches = (counts[first : first + _AT_ONCE, of_unit] for first in range(0, RESAMPLES, _AT_ONCE))
+        return np.concatenate([_weighted_spearman(joined, batch) for batch in batches])
+
+    return _interval(spearman(joined[:, 0], joined[:, 1]) if len(joined) else math.nan, resample)
 
 
 def _weighted_spearman(pairs: Ratios, weights: Ratios) -> Ratios:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from bcos_diffusion.evaluation.setup import Record
 from bcos_diffusion.evaluation.statistics import bootstrap_ratio, bootstrap_ratios
+from bcos_diffusion.evaluation.summary.methods import ran
 
 Interval = dict[str, float]
 Take = Callable[[Record, Record], Sequence[Sequence[float | None]]]
@@ -57,19 +58,11 @@ class Column:
 
 def column(records: Sequence[Record], model: str, method: str, take: Take) -> Column:
     """The numbers of one method on one model ("model" or "twin"), over the scenes that it ran on."""
-    ran = [r for r in records if method in r.get(model, {}).get("methods", {})]
-    levels = max((len(r[model]["methods"][method]["function_mass"]) for r in ran), default=1)
-    sums, counts = np.zeros((len(ran), levels)), np.zeros((len(ran), levels))
-    for place, record in enumerate(ran):
+    judged = ran(records, model, method)
+    levels = max((len(r[model]["methods"][method]["function_mass"]) for r in judged), default=1)
+    sums, counts = np.zeros((len(judged), levels)), np.zeros((len(judged), levels))
+    for place, record in enumerate(judged):
         taken = take(record[model], record[model]["methods"][method])
         rows = np.array(taken, np.float64).reshape(-1, levels)  # None becomes NaN
         sums[place], counts[place] = np.nansum(rows, 0), (~np.isnan(rows)).sum(0)
-    return Column(np.array([r["scene"] for r in ran], np.int64), sums, counts)
-
-
-def methods_of(records: Sequence[Record], model: str) -> list[str]:
-    """The methods that ran on a model, in the order of the first scene's record, which has all of them."""
-    names: dict[str, None] = {}
-    for record in records:
-        names |= dict.fromkeys(record.get(model, {}).get("methods", {}))
-    return list(names)
+    return Column(np.array([r["scene"] for r in judged], np.int64), sums, counts)

@@ -11,7 +11,7 @@ import numpy as np
 
 from bcos_diffusion.evaluation.judgement import Judged, summarise
 from bcos_diffusion.evaluation.setup import Record
-from bcos_diffusion.evaluation.summary.localisation import names
+from bcos_diffusion.evaluation.summary.methods import names, ran
 
 HEADLINE = "mean_over_images_all"
 """Which words are ranked for the number that stands for a method: all of a prompt, the mean over prompts."""
@@ -22,7 +22,7 @@ def faithfulness(records: Sequence[Record]) -> dict[str, Any]:
     ``spearman_token_by_words`` has all; and ``curves`` of words dropped."""
     found: dict[str, Any] = {}
     for model, method, name in names(records):
-        kept = [r[model]["methods"][method].get("faithfulness") for r in records if _ran(r, model, method)]
+        kept = [r[model]["methods"][method].get("faithfulness") for r in ran(records, model, method)]
         units = [unit for unit in kept if unit]
         if units:
             found[name] = {"scenes": len(units)} | {how: _summary([unit[how] for unit in units]) for how in units[0]}
@@ -30,10 +30,6 @@ def faithfulness(records: Sequence[Record]) -> dict[str, Any]:
             for how in units[0]:
                 found[name][how].pop("curves", None)
     return found
-
-
-def _ran(record: Record, model: str, method: str) -> bool:
-    return method in record.get(model, {}).get("methods", {})
 
 
 def _summary(units: Sequence[Record]) -> dict[str, Any]:

@@ -12,10 +12,10 @@ from bcos_diffusion.evaluation.localisation import GRID, RECALLS, best_threshold
 from bcos_diffusion.evaluation.mask_ap import TAUS, average_precision_of_masks, hits
 from bcos_diffusion.evaluation.setup import Record
 from bcos_diffusion.evaluation.statistics import bootstrap_ratios, mean
-from bcos_diffusion.evaluation.summary.columns import Column, Interval, Take, column, methods_of
+from bcos_diffusion.evaluation.summary.columns import Column, Interval, Take, column
+from bcos_diffusion.evaluation.summary.methods import names, ran
 
 EXACT = "exact"
-TWIN = "twin"
 DAAM_TAU = 0.4
 
 
@@ -63,15 +63,6 @@ def chance(records: Sequence[Record]) -> float:
     return mean(shares)
 
 
-def names(records: Sequence[Record]) -> list[tuple[str, str, str]]:
-    """Every model and method, and how results call it."""
-    return [
-        (model, method, method if model == "model" else f"{method}_{model}")
-        for model in ("model", TWIN)
-        for method in methods_of(records, model)
-    ]
-
-
 def chosen_threshold(validation: Sequence[Record], model: str, method: str) -> float | None:
     """The threshold with the best mean IoU of object words on validation scenes; None where none shows an object."""
     curves = _object_words(validation, model, method, "iou")
@@ -106,8 +97,8 @@ def columns(records: Sequence[Record], model: str, method: str, threshold: float
 
 def masks(records: Sequence[Record], model: str, method: str) -> dict[str, Interval]:
     """DAAM's average precision of binary masks at each of its thresholds, ``mask_ap_03`` …, and their mean."""
-    ran = [r[model] for r in records if method in r.get(model, {}).get("methods", {})]
-    ious = [[np.array(_iou_at(tau)(kept, kept["methods"][method]), np.float64).ravel() for tau in TAUS] for kept in ran]
+    judged = [record[model] for record in ran(records, model, method)]
+    ious = [[np.array(_iou_at(t)(kept, kept["methods"][method]), np.float64).ravel() for t in TAUS] for kept in judged]
     if not ious:
         return {}
     matched = np.array([[hits(pairs).sum(0) for pairs in scene] for scene in ious])  # [n, taus, 10]
@@ -116,7 +107,7 @@ def masks(records: Sequence[Record], model: str, method: str) -> dict[str, Inter
     def averaged(shares: NDArray[np.float64]) -> NDArray[np.float64]:
         return average_precision_of_masks(shares.reshape(*shares.shape[:-1], len(TAUS), -1)).mean(-1)
 
-    return {"mask_ap": bootstrap_ratios(matched.reshape(len(ran), -1), counts, averaged)} | {
+    return {"mask_ap": bootstrap_ratios(matched.reshape(len(judged), -1), counts, averaged)} | {
         f"mask_ap_{round(10 * tau):02d}": bootstrap_ratios(matched[:, at], counts, average_precision_of_masks)
         for at, tau in enumerate(TAUS)
     }
@@ -157,5 +148,5 @@ def _iou_at(threshold: float) -> Take:
 
 def _object_words(records: Sequence[Record], model: str, method: str, name: str) -> list[Any]:
     """What is kept under a name of every object word at every level."""
-    ran = [r[model] for r in records if method in r.get(model, {}).get("methods", {})]
-    return [at for kept in ran for levels in _of("object", name)(kept, kept["methods"][method]) for at in levels]
+    judged = [record[model] for record in ran(records, model, method)]
+    return [at for kept in judged for levels in _of("object", name)(kept, kept["methods"][method]) for at in levels]

@@ -8,6 +8,7 @@ from typing import Any
 from bcos_diffusion.evaluation.noised import SHARES
 from bcos_diffusion.evaluation.setup import Record
 from bcos_diffusion.evaluation.statistics import bootstrap, mean, ratio
+from bcos_diffusion.evaluation.summary.methods import names, ran
 
 
 def denoising(records: Sequence[Record]) -> dict[str, Any]:
@@ -37,9 +38,8 @@ def drawn(records: Sequence[Record]) -> dict[str, Any]:
 
 def seconds(records: Sequence[Record]) -> dict[str, Any]:
     """Mean seconds of every method a scene: on a CPU those of one core, all noise levels together."""
-    taken: dict[str, list[float]] = {}
-    for record in records:
-        for model, suffix in (("model", ""), ("twin", "_twin")):
-            for method, kept in record.get(model, {}).get("methods", {}).items():
-                taken.setdefault(method + suffix, []).append(kept["seconds"])
+    taken = {
+        name: [record[model]["methods"][method]["seconds"] for record in ran(records, model, method)]
+        for model, method, name in names(records)
+    }
     return {name: {"scenes": len(values), "seconds": mean(values)} for name, values in taken.items()}
