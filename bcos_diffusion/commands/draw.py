@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -18,6 +18,7 @@ from bcos_diffusion.staging import staged
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from bcos_diffusion.commands.ensured import Draw
     from bcos_diffusion.explain import Explanation
     from bcos_diffusion.pipeline import BcosDiffusionPipeline
 
@@ -79,16 +80,16 @@ def _explain(prompt: str, sampling: Sampling, detail: Detail, out: Path, ensurin
 
         pipeline = sampling.load()
         negative, seed = sampling.negative_prompt, sampling.seed
-        job = pipeline.job([prompt], [negative], [seed], **sampling.options(pipeline))
+        options = sampling.options(pipeline)
+        job = pipeline.job([prompt], [negative], [seed], **options)
         require_phrases(job.batch, detail.phrase)
         detail.check_box(*job.first.shape[-2:])
         if ensuring.ensure:
             from bcos_diffusion.missing.ensure import strengthen
 
-            found = ensuring.draw(sampling, pipeline, prompt, seed)
+            found = ensuring.drawer(sampling, pipeline, options)(prompt, seed)
             seed = found.chosen.seed
-            job = pipeline.job([prompt], [negative], [seed], **sampling.options(pipeline))
-            job = strengthen(job, found.chosen.strength)
+            job = strengthen(pipeline.job([prompt], [negative], [seed], **options), found.chosen.strength)
             warn(found)
         breakdown = None
         with progress(job.steps, "step") as advance:
@@ -159,13 +160,14 @@ def generate(
         from bcos_diffusion.encoding import to_pil
 
         pipeline = sampling.load()
-        sampling.options(pipeline)
+        options = sampling.options(pipeline)
         for prompt in prompts:
             pipeline.tokenize(prompt, sampling.negative_prompt)  # all are checked before any is drawn
+        ensured = ensuring.drawer(sampling, pipeline, options) if ensuring.ensure else None
         names = []
         with progress(len(prompts) * count, "picture") as advance:
             for number, prompt in enumerate(prompts):
-                for seed, image in _drawn(pipeline, prompt, count, sampling, ensuring):
+                for seed, image in _drawn(pipeline, prompt, count, sampling, options, ensured):
                     require_finite(image, sampling)
                     names.append(f"{number:02d}-{slug(prompt)}-seed{seed}.png")
                     to_pil(image).save(folder / names[-1])
@@ -174,16 +176,16 @@ def generate(
 
 
 def _drawn(
-    pipeline: BcosDiffusionPipeline, prompt: str, count: int, sampling: Sampling, ensuring: Ensuring
-) -> Iterator[tuple[int, Tensor]]:
+    pipeline: BcosDiffusionPipeline, prompt: str, count: int, sampling: Sampling, options: Mapping[str, Any],
+    ensured: Draw | None,
+) -> Iterator[tuple[int, Tensor]]:  # fmt: skip
     """The pictures of a prompt, with the seed that each was asked for."""
-    if ensuring.ensure:
+    if ensured is not None:
         for seed in range(sampling.seed, sampling.seed + count):
-            found = ensuring.draw(sampling, pipeline, prompt, seed)
+            found = ensured(prompt, seed)
             warn(found)
             yield seed, found.image
         return
-    options = sampling.options(pipeline)
     for first in range(0, count, BATCH):
         seeds = range(sampling.seed + first, sampling.seed + min(count, first + BATCH))
         images = pipeline.generate([prompt] * len(seeds), sampling.negative_prompt, seeds[0], **options)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bcos_diffusion.commands.options import Sampling
 
 if TYPE_CHECKING:
     from bcos_diffusion.missing.ensure import Ensured
     from bcos_diffusion.pipeline import BcosDiffusionPipeline
+
+    Draw = Callable[[str, int], Ensured]
 
 
 @dataclass(frozen=True)
@@ -27,8 +30,11 @@ class Ensuring:
         if self.tries < 1:
             raise ValueError(f"tries must be at least 1, got {self.tries}")
 
-    def draw(self, sampling: Sampling, pipeline: BcosDiffusionPipeline, prompt: str, seed: int) -> Ensured:
-        """Draw one prompt, from ``seed`` on; raises ValueError or OSError where the model has no calibration."""
+    def drawer(self, sampling: Sampling, pipeline: BcosDiffusionPipeline, options: Mapping[str, Any]) -> Draw:
+        """What draws prompts from seeds on; raises ValueError or OSError where the model has no calibration.
+
+        options: those of ``sampling`` for this pipeline.
+        """
         from bcos_diffusion.missing.calibration import Calibration
         from bcos_diffusion.missing.ensure import Search, ensure
         from bcos_diffusion.missing.witness import Contributions
@@ -36,8 +42,8 @@ class Ensuring:
 
         folder = SHIPPED if sampling.model is None else Path(sampling.model)
         witness = Contributions(Calibration.of(pipeline, folder))
-        arguments = sampling.arguments(pipeline)
-        return ensure(pipeline, prompt, witness, seed, Search(self.tries), **arguments)
+        search, negative = Search(self.tries), sampling.negative_prompt
+        return lambda prompt, seed: ensure(pipeline, prompt, witness, seed, search, negative, **options)
 
 
 def warn(found: Ensured) -> None:
