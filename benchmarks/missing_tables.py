@@ -7,24 +7,7 @@ from typing import Any
 
 from markdown_tables import interval, markdown
 
-_SCORES = {
-    "exact": "contributions, calibrated",
-    "exact_share": "contributions, the share in a window alone",
-    "daam": "DAAM, the same recipe",
-    "daam_max": "DAAM, maximum intensity",
-    "daam_mean": "DAAM, mean intensity",
-    "mass": "mass (Eq. 8)",
-    "judge": "the segmenter on what is predicted then",
-}
-_WAYS = {
-    "plain": "one picture",
-    "best_of": "best of all tries",
-    "end": "ensured, judged at the end",
-    "early": "ensured, left early",
-    "daam_end": "DAAM, judged at the end",
-    "daam_early": "DAAM, left early",
-    "oracle": "the segmenter itself, judged at the end",
-}
+from bcos_diffusion.evaluation.page.absent import SCORES, WAYS
 
 
 def separation(result: dict[str, Any]) -> str:
@@ -37,7 +20,7 @@ def separation(result: dict[str, Any]) -> str:
     rows = [
         [label, *(interval(found["at"][step][name]["auroc"]) for step in steps),
          *(interval(last[name][measure]) for measure in others)]
-        for name, label in _SCORES.items()
+        for name, label in SCORES.items()
     ]  # fmt: skip
     caption = (
         f"{found['missing']} of {found['objects']} named objects are missing in {found['pictures']} test pictures, by "
@@ -65,7 +48,7 @@ def gain(result: dict[str, Any]) -> str:
         [label, interval(found[name]["complete"], 100, 0), interval(found[name]["times_plain"], 1, 1),
          interval(found[name]["evaluations"], 1, 0), interval(found[name]["complete_per_100_evaluations"]),
          interval(found[name]["parts"], 1, 0)]
-        for name, label in _WAYS.items()
+        for name, label in WAYS.items()
     ]  # fmt: skip
     return f"{found['prompts']} test prompts, at most {found['tries']} tries.\n\n" + markdown(heads, rows)
 

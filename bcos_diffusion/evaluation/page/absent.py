@@ -16,7 +16,7 @@ SCORES = {
     "daam": "calibrated heat maps of DAAM",
     "daam_max": "DAAM's maximum intensity",
     "daam_mean": "DAAM's mean intensity",
-    "judge": "the segmenter on the picture so far: an upper bound",
+    "judge": "the segmenter on the picture so far",
 }
 JUDGES = ("judge",)
 KINDS = {"separation": "natural misses", "induced": "induced misses"}
@@ -35,6 +35,7 @@ WAYS = {
     "early": "ensured, judged early too",
     "daam_end": "ensured by DAAM, judged at the end",
     "daam_early": "ensured by DAAM, judged early too",
+    "oracle": "ensured by the segmenter itself, judged at the end",
 }
 REPAIR = (
     ("complete", "complete, % ↑", 100.0, 1),
@@ -119,7 +120,10 @@ def _repair(found: Any) -> list[Table]:
     )  # fmt: skip
     prompts, tries = (number_at(rows, key).text(1, 0) for key in ("prompts", "tries"))
     caption = f"Repair: complete pictures of {prompts} prompts by at most {tries} tries"
-    note = "A picture is complete when the segmenter finds every object named; ways decide by the score alone."
+    note = (
+        "A picture is complete when the segmenter finds every object named; all ways but its own decide by the score"
+        " alone."
+    )
     return [Table(caption, ("way", *(head for _, head, _, _ in columns)), lines, (note,))]
 
 
