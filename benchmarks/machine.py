@@ -9,26 +9,20 @@ from typing import Any
 
 import torch
 
+from bcos_diffusion.evaluation.provenance import cpu_name
+
 
 def describe(device: str | None = None) -> dict[str, Any]:
     """Device ("cpu" or "cuda"; None: the fastest there is), versions and commit, as JSON-ready values."""
     cuda = torch.cuda.is_available() if device is None else device == "cuda"
     return {
-        "device": torch.cuda.get_device_name() if cuda else _cpu_name(),
+        "device": torch.cuda.get_device_name() if cuda else cpu_name(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "bcos_kernels": version("bcos-kernels"),
         "commit": _commit(),
     }
-
-
-def _cpu_name() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or "unknown CPU"
 
 
 def _commit() -> str:

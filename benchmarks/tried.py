@@ -20,18 +20,15 @@ from tqdm import tqdm
 
 from bcos_diffusion.baselines.attribution import Attribution
 from bcos_diffusion.baselines.daam import Daam
-from bcos_diffusion.baselines.subject import one_step
 from bcos_diffusion.evaluation import regime_a
-from bcos_diffusion.evaluation.ablations import Ablations
-from bcos_diffusion.evaluation.judgement import judge, summarise
-from bcos_diffusion.evaluation.noised import SHARES, noise_scene
+from bcos_diffusion.evaluation.noised import SHARES
 from bcos_diffusion.evaluation.setup import Contender, Options, Setup
+from bcos_diffusion.evaluation.summary.faithfulness import faithfulness
 from bcos_diffusion.evaluation.summary.localisation import localisation
 from bcos_diffusion.evaluation.summary.models import denoising
 from bcos_diffusion.explanation.attribution import Exact
 from bcos_diffusion.explanation.reduction import REDUCTION, REDUCTIONS
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
-from bcos_diffusion.scenes import Scenes
 from bcos_diffusion.shipped import SHIPPED
 from bcos_kernels.files import write_json
 
@@ -45,19 +42,13 @@ MEASURES = ("miou", "ap", "leakage", "colour_mass")
 def rows_of(label: str, pipeline: BcosDiffusionPipeline, methods: Mapping[str, Attribution], scenes: int) -> list[Any]:
     """One row a method: its localisation, and its ranks of words against dropping each."""
     setup = Setup(Contender(pipeline, dict(methods)), Options(scenes=scenes, validation=scenes))
-    records, judged = [], {name: [] for name in methods}
-    data = Scenes(pipeline.default_size[0], "validation", 0)
-    for number in tqdm(range(scenes), desc=label, disable=None):
-        records.append(regime_a.record(setup, "validation", number))
-        noised = noise_scene(pipeline, data[number], number)
-        ablations = Ablations(one_step(pipeline, noised.batch, noised.x_t, noised.t), "drop")
-        for name, method in methods.items():
-            judged[name].append(judge(method.denoise(pipeline, noised.batch, noised.x_t, noised.t), ablations))
-    found = localisation(records, records, SHARES)["methods"]
+    numbers = tqdm(range(scenes), desc=label, disable=None)
+    records = [regime_a.record_with(setup, "validation", number, ("drop",)) for number in numbers]
+    found, ranks = localisation(records, records, SHARES)["methods"], faithfulness(records)
     mse = sum(level["value"] for level in denoising(records)["model"].values()) / len(SHARES)
     rows = []
     for name in methods:
-        spearman = summarise(judged[name])["spearman_token"]
+        spearman = ranks[name]["drop"]["spearman_token_by_words"]
         values = [f"{100 * found[name][measure]['value']:.1f}" for measure in MEASURES]
         values += [f"{spearman[key]['value']:.2f}" for key in ("mean_over_images_all", "pooled_content")]
         rows.append(dict(zip(COLUMNS, [label, name, *values, f"{1000 * mse:.2f}"], strict=True)))

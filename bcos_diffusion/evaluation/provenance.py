@@ -43,11 +43,12 @@ def environment() -> dict[str, Any]:
 
 def machine(device: torch.device) -> dict[str, Any]:
     """The processor that a model runs on, by name, and how many cores there are."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
     return {"device": name, "type": device.type, "cores": os.cpu_count()}
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """The processor of this machine, as its system calls it."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as lines:
             return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))

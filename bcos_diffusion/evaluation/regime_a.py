@@ -19,25 +19,31 @@ from bcos_diffusion.scenes import Scenes
 def record(setup: Setup, split: str, number: int) -> Record:
     """Noise scene ``number`` of a split, attribute the x_0 that is predicted at every level, and judge the maps.
 
-    The noise is that of seed ``setup.options.seed + number``, for both models alike.
+    The noise is that of seed ``setup.options.seed + number``, for both models alike. Effects of words are found on the
+    test split alone.
     """
+    return record_with(setup, split, number, REMOVALS if split == "test" else ())
+
+
+def record_with(setup: Setup, split: str, number: int, removals: tuple[str, ...]) -> Record:
+    """:func:`record` with the effects of words that are taken out in these ways."""
     seed = setup.options.seed + number
     scene = Scenes(setup.size, split, setup.options.seed)[number]
     found = regions(scene.words, scene.masks)
     kept: Record = {"scene": number, "caption": scene.caption}
     for name, contender in setup.contenders.items():
         noised = noise_scene(contender.pipeline, scene, seed)
-        kept[name] = _record_of_model(setup, contender, noised, found, number, split)
+        kept[name] = _record_of_model(setup, contender, noised, found, number, removals)
     return kept
 
 
 def _record_of_model(
-    setup: Setup, contender: Contender, noised: Noised, found: list[Region], number: int, split: str
+    setup: Setup, contender: Contender, noised: Noised, found: list[Region], number: int, removals: tuple[str, ...]
 ) -> Record:
-    """What the methods of one model say of a noised scene; effects of words on the test split alone."""
+    """What the methods of one model say of a noised scene."""
     pipeline, seed, words = contender.pipeline, setup.options.seed + number, noised.batch.words[0]
     subject = one_step(pipeline, noised.batch, noised.x_t, noised.t)
-    effects = Effects(subject, REMOVALS if split == "test" else (), seed)
+    effects = Effects(subject, removals, seed)
     methods: Record = {}
     for name, method in setup.methods(contender, number, setup.options.costly_scenes).items():
         work = partial(method.denoise, pipeline, noised.batch, noised.x_t, noised.t)
