@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 from tqdm import tqdm
 
-from bcos_diffusion.commands.options import Sampling
+from bcos_diffusion.commands.options import Device, Guidance, Sampling, Steps
 from bcos_diffusion.commands.progress import progress
 
 if TYPE_CHECKING:
@@ -54,13 +54,13 @@ def evaluate(
     runs: Annotated[int | None, tyro.conf.arg(metavar="N")] = None,
     pictures: Annotated[int | None, tyro.conf.arg(metavar="N")] = None,
     costly_scenes: Annotated[int | None, tyro.conf.arg(metavar="N")] = None,
-    steps: Annotated[int | None, tyro.conf.arg(metavar="N")] = None,
-    guidance: Annotated[float | None, tyro.conf.arg(metavar="SCALE")] = None,
+    steps: Steps = None,
+    guidance: Guidance = None,
     seed: int = 0,
     only: Annotated[tuple[Part, ...] | None, tyro.conf.arg(metavar="PART …")] = None,
     workers: int = 1,
     share: Annotated[str, tyro.conf.arg(metavar="I/N")] = "0/1",
-    device: str = "auto",
+    device: Device = "auto",
     out: Path = Path("bcos-evaluation"),
 ) -> None:
     """Judge explanations against ground truth, beside every rival's: one page, report.html, and report.json.
@@ -75,13 +75,10 @@ def evaluate(
         runs: Of these, how many have whole sampling runs (regime B, the budget), which take six times as long.
         pictures: Pictures drawn for image quality, instead of the preset's.
         costly_scenes: Scenes on which methods of many passes run, instead of the preset's.
-        steps: Sampling steps, 1 to 1000; without it, as the model says.
-        guidance: Scale of classifier-free guidance, 1 for none; without it, as the model says.
         seed: Of scenes, noise and pictures.
         only: Which parts to measure: regime_a, regime_b, missing, quality, examples; without it, as the preset says.
         workers: Processes of one thread each; on a GPU leave it at 1.
         share: Which part of the work this run does, such as 0/2 and 1/2 of two runs into one folder.
-        device: auto, cpu, cuda, cuda:1, mps.
         out: Folder to write into.
     """
     given = {k: v for k, v in locals().items() if k not in ("device", "workers", "share", "out")}

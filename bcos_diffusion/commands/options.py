@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import tyro
+from tyro.conf import arg
 
 from bcos_diffusion.shipped import SHIPPED
 
@@ -17,35 +17,42 @@ if TYPE_CHECKING:
 
     from bcos_diffusion.pipeline import BcosDiffusionPipeline
 
+Steps = Annotated[int | None, arg(metavar="N", help="Sampling steps, 1 to 1000; without it, as the model says.")]
+Guidance = Annotated[
+    float | None,
+    arg(metavar="SCALE", help="Scale of classifier-free guidance, 1 for none; without it, as the model says."),
+]
+Update = Annotated[
+    Literal["homogeneous", "standard"] | None,
+    arg(help="Form of the DDIM update; the standard one adds constants of its own to the budget."),
+]
+Device = Annotated[str, arg(help="auto, cpu, cuda, cuda:1, mps.")]
+Dtype = Annotated[Literal["float32", "float64", "bfloat16", "float16"], arg(help="Type of weights and sampling.")]
+
 
 @dataclass(frozen=True)
 class Sampling:
     """How pictures are drawn."""
 
-    model: Annotated[str | None, tyro.conf.arg(metavar="FOLDER|HUB-ID")] = None
+    model: Annotated[str | None, arg(metavar="FOLDER|HUB-ID")] = None
     """Folder or hub id of a model; without it, the model that comes with the package."""
-    text: Annotated[str | None, tyro.conf.arg(metavar="FOLDER|FILE|HUB-ID")] = None
+    text: Annotated[str | None, arg(metavar="FOLDER|FILE|HUB-ID")] = None
     """Where the frozen CLIP of one of the paper's models is now; without it, where the model says."""
     seed: int = 0
     """The same seed gives the same bytes."""
-    steps: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
-    """Sampling steps, 1 to 1000; without it, as the model says."""
-    guidance: Annotated[float | None, tyro.conf.arg(metavar="SCALE")] = None
-    """Scale of classifier-free guidance, 1 for none; without it, as the model says."""
-    negative_prompt: Annotated[str | None, tyro.conf.arg(metavar="TEXT")] = None
+    steps: Steps = None
+    guidance: Guidance = None
+    negative_prompt: Annotated[str | None, arg(metavar="TEXT")] = None
     """What to steer away from."""
-    update: Literal["homogeneous", "standard"] | None = None
-    """Form of the DDIM update; the standard one adds constants of its own to the budget."""
-    size: Annotated[str | None, tyro.conf.arg(metavar="WxH")] = None
+    update: Update = None
+    size: Annotated[str | None, arg(metavar="WxH")] = None
     """Width and height in pixels, such as 48x32; without it, the size that the model was trained on."""
-    image: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    image: Annotated[Path | None, arg(metavar="FILE")] = None
     """A picture to start from: it is noised with the seed up to --start-t, and drawn anew from there."""
-    start_t: Annotated[int | None, tyro.conf.arg(metavar="T")] = None
+    start_t: Annotated[int | None, arg(metavar="T")] = None
     """How much noise the picture gets: 0 is hardly any, 999 hides it."""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1, mps."""
-    dtype: Literal["float32", "float64", "bfloat16", "float16"] = "float32"
-    """Type of weights and sampling."""
+    device: Device = "auto"
+    dtype: Dtype = "float32"
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**63:
@@ -98,9 +105,9 @@ class Sampling:
 class Detail:
     """What an explanation says beyond the words of the whole picture."""
 
-    phrase: Annotated[tuple[str, ...], tyro.conf.arg(metavar="[TEXT …]")] = ()
+    phrase: Annotated[tuple[str, ...], arg(metavar="[TEXT …]")] = ()
     """Words to explain as one, such as "blue background"."""
-    box: Annotated[tuple[int, int, int, int] | None, tyro.conf.arg(metavar="LEFT TOP RIGHT BOTTOM")] = None
+    box: Annotated[tuple[int, int, int, int] | None, arg(metavar="LEFT TOP RIGHT BOTTOM")] = None
     """A region in pixels: also say which words made it."""
     breakdown: bool = False
     """Also explain by layer, step and head, and draw what each word had contributed at every step."""
@@ -119,7 +126,7 @@ class Detail:
 class FromFile:
     """Prompts from a file instead."""
 
-    file: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    file: Annotated[Path | None, arg(metavar="FILE")] = None
     """A file of prompts: .txt (one a line), .csv or .jsonl (prompt, negative_prompt, seed). Run again to go on."""
     batch: int = 8
     """How many pictures of the file are drawn at once."""

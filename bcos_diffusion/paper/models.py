@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from bcos_diffusion.commands.options import Sampling
+from bcos_diffusion.commands.options import Device, Dtype, Guidance, Sampling, Steps, Update
 from bcos_diffusion.shipped import SHIPPED
 
 if TYPE_CHECKING:
@@ -24,16 +24,11 @@ class ManySampling:
     """Folder or hub id of a model; give it once for each; without it, the model that comes with the package."""
     seed: int = 0
     """The same seed gives the same noise to every model."""
-    steps: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
-    """Sampling steps, 1 to 1000; without it, as each model says."""
-    guidance: Annotated[float | None, tyro.conf.arg(metavar="SCALE")] = None
-    """Scale of classifier-free guidance, 1 for none; without it, as each model says."""
-    update: Literal["homogeneous", "standard"] | None = None
-    """Form of the DDIM update."""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1, mps."""
-    dtype: Literal["float32", "float64", "bfloat16", "float16"] = "float32"
-    """Type of weights and sampling."""
+    steps: Steps = None
+    guidance: Guidance = None
+    update: Update = None
+    device: Device = "auto"
+    dtype: Dtype = "float32"
 
     def __post_init__(self) -> None:
         self.each()
