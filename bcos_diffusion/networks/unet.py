@@ -156,12 +156,12 @@ class PixelAttention(nn.Module):
             0.1 * torch.randn(side * side, channels) if context_dim is None else _waves(side, channels, cycles=0.6)
         )
         self.norm = config.straight.group_norm(1, channels)
+        ordinary = config.layers == "vanilla"
         self.attend = MultiHeadAttention(
-            channels, context_dim, heads=config.heads, head_dim=channels // config.heads, b=config.attention_b
-        )
-        if config.layers == "vanilla":
-            self.attend.value = nn.Linear(context_dim or channels, channels, bias=False)
-            self.attend.out = nn.Linear(channels, channels)
+            channels, context_dim, config.heads, channels // config.heads, config.attention_b,
+            value=nn.Linear(context_dim or channels, channels, bias=False) if ordinary else None,
+            out=nn.Linear(channels, channels) if ordinary else None,
+        )  # fmt: skip
         # What a token says depends on where, by a constant factor per channel: with every pixel full of noise a
         # word alone can draw its shape. A factor adds nothing of its own, so all of it stays the word's.
         self.place = None if context_dim is None else nn.Parameter(_waves(side, channels, cycles=1.2))

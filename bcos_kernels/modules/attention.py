@@ -18,18 +18,28 @@ class MultiHeadAttention(nn.Module):
 
     Under explanation mode the output is linear in ``value_context`` alone. A token that ``key_mask``
     hides contributes exactly 0, and a row without any token gives exactly 0.
+
+    value, out: other layers to project by, ``[..., context_dim]`` to ``[..., heads * head_dim]`` and that to
+    ``[..., query_dim]``, such as those of an ordinary twin.
     """
 
     def __init__(
-        self, query_dim: int, context_dim: int | None = None, heads: int = 8, head_dim: int = 64, b: float = 2
+        self,
+        query_dim: int,
+        context_dim: int | None = None,
+        heads: int = 8,
+        head_dim: int = 64,
+        b: float = 2,
+        value: nn.Module | None = None,
+        out: nn.Module | None = None,
     ):
         super().__init__()
         context_dim = query_dim if context_dim is None else context_dim
         self.heads, self.head_dim = heads, head_dim
         self.query = nn.Linear(query_dim, heads * head_dim, bias=False)
         self.key = nn.Linear(context_dim, heads * head_dim, bias=False)
-        self.value: nn.Module = BcosLinear(context_dim, heads * head_dim, b=b)
-        self.out: nn.Module = BcosLinear(heads * head_dim, query_dim, b=b)
+        self.value: nn.Module = BcosLinear(context_dim, heads * head_dim, b=b) if value is None else value
+        self.out: nn.Module = BcosLinear(heads * head_dim, query_dim, b=b) if out is None else out
 
     def forward(
         self,
