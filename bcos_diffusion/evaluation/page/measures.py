@@ -4,23 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bcos_diffusion.baselines.methods import by_name
+
 OURS = "exact"
 ORACLE = "leave_one_out"
 RIVAL = "daam"
 TWIN = "_twin"
 """How the names of methods end that explain the ordinary twin, another network."""
 
-METHODS = {
-    "exact": "exact contributions (ours)",
-    "daam": "DAAM",
-    "rollout": "attention rollout",
-    "input_gradient": "input × gradient",
-    "integrated_gradients": "integrated gradients",
-    "gradient": "|gradient|",
-    "leave_one_out": "leave one out",
-    "random": "random",
-    "centre": "centre prior",
-}
+METHODS = {name: method.label for name, method in by_name().items()} | {OURS: "exact contributions (ours)"}
 """Methods by key, in the order of tables."""
 
 
