@@ -192,34 +192,17 @@ class BcosDiffusionPipeline:
 
     @overload
     def generate(
-        self,
-        prompts: Sequence[str],
-        negative_prompt: str | None = None,
-        seed: int = 0,
-        steps: int | None = None,
-        guidance: float | None = None,
-        update: str | None = None,
-        size: tuple[int, int] | None = None,
-        start: Start | None = None,
-        ensure: Literal[False] = False,
-    ) -> Tensor: ...
+        self, prompts: Sequence[str], negative_prompt: str | None = None, seed: int = 0, steps: int | None = None,
+        guidance: float | None = None, update: str | None = None, size: tuple[int, int] | None = None,
+        start: Start | None = None, ensure: Literal[False] = False,
+    ) -> Tensor: ...  # fmt: skip
 
     @overload
     def generate(
-        self,
-        prompts: Sequence[str],
-        negative_prompt: str | None = None,
-        seed: int = 0,
-        steps: int | None = None,
-        guidance: float | None = None,
-        update: str | None = None,
-        size: tuple[int, int] | None = None,
-        start: Start | None = None,
-        *,
-        ensure: Literal[True],
-        tries: int = 4,
-        calibration: Calibration | None = None,
-    ) -> EnsuredImages: ...
+        self, prompts: Sequence[str], negative_prompt: str | None = None, seed: int = 0, steps: int | None = None,
+        guidance: float | None = None, update: str | None = None, size: tuple[int, int] | None = None,
+        start: Start | None = None, *, ensure: Literal[True], tries: int = 4, calibration: Calibration | None = None,
+    ) -> EnsuredImages: ...  # fmt: skip
 
     def generate(
         self,
