@@ -40,7 +40,11 @@ def from_pixels(pixels: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(pixels).movedim(-1, -3).float() / 255
 
 
+def to_bytes(rgb: Tensor) -> Tensor:
+    """Images ``[..., 3, H, W]`` in [0, 1] as files hold them: uint8, on the CPU."""
+    return (rgb.float().clamp(0, 1) * 255).round().byte().cpu()
+
+
 def to_pil(rgb: Tensor) -> Image.Image:
     """An image ``[3, H, W]`` in [0, 1] as 8-bit RGB."""
-    array = (rgb.float().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
-    return Image.fromarray(array)
+    return Image.fromarray(to_bytes(rgb).permute(1, 2, 0).numpy())

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bcos_diffusion.encoding import to_bytes
 from bcos_diffusion.evaluation.drawn_objects import Drawn, judge
 from bcos_diffusion.evaluation.segmenter import Segmenter
 from bcos_diffusion.evaluation.statistics import bootstrap, mean, ratio
@@ -132,7 +133,7 @@ def _draw(
     for first in range(0, len(captions), _BATCH):
         texts = captions[first : first + _BATCH]
         images = pipeline.generate(texts, seed=seed + first, steps=steps, guidance=guidance)
-        parts.append((images.float().cpu() * 255).round().to(torch.uint8))
+        parts.append(to_bytes(images))
         advance(len(texts))
     return torch.cat(parts)
 

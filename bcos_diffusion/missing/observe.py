@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from bcos_diffusion.encoding import decode
+from bcos_diffusion.encoding import decode, to_bytes
 from bcos_diffusion.missing.calibration import fingerprint
 from bcos_diffusion.missing.corpus import Asked, asked
 from bcos_diffusion.missing.features import NAMES, object_features
@@ -118,8 +118,7 @@ def _look(pipeline: BcosDiffusionPipeline, wanted: Sequence[Asked]) -> list[Obse
             heats, images = heat.words(job), decode(run.predicted[0]).clamp(0, 1)
             for i, own in enumerate(named):
                 maps = run.words(i)
-                image = (images[i].cpu() * 255).round().byte()
-                seen[i].append((image, object_features(maps, own), heat_features(heats[i], own)))
+                seen[i].append((to_bytes(images[i]), object_features(maps, own), heat_features(heats[i], own)))
     stacked = [[torch.stack(parts) for parts in zip(*moments, strict=True)] for moments in seen]
     return [
         Observed(*known, *parts) for known, parts in zip(zip(wanted, words, named, strict=True), stacked, strict=True)
