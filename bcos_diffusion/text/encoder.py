@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bcos_kernels.modules.norms import RMSNorm
+from bcos_kernels.sdpa import sdpa
 
 
 class SteeringBlock(nn.Module):
@@ -23,7 +24,7 @@ class SteeringBlock(nn.Module):
 
     def forward(self, x: Tensor, visible: Tensor) -> Tensor:
         q, k, v = self.qkv(self.norm_1(x)).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=visible)
+        mixed = sdpa(q, k, v, visible)
         x = x + self.out(mixed.transpose(1, 2).flatten(2))
         return x + self.narrow(F.gelu(self.widen(self.norm_2(x))))
 

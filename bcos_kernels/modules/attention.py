@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from bcos_kernels import dispatch
 from bcos_kernels.listeners import ears
 from bcos_kernels.mode import hold, is_explaining, slices
 from bcos_kernels.modules.linear import BcosLinear
 from bcos_kernels.ops.attention_relevance.held import attend
+from bcos_kernels.sdpa import sdpa
 
 
 class MultiHeadAttention(nn.Module):
@@ -103,7 +103,7 @@ def _attend(
     followed = torch.is_grad_enabled() and (value.requires_grad or heard)
     if is_explaining() and followed and not dispatch.traces():
         return attend(query, key, value, visible, scale, heard)
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=visible, scale=scale)
+    return sdpa(query, key, value, visible, scale)
 
 
 def _check(x: Tensor, key_context: Tensor, value_context: Tensor, key_mask: Tensor | None) -> int:

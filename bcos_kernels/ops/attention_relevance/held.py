@@ -6,14 +6,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from bcos_kernels.listeners import Ear
 from bcos_kernels.ops.attention_relevance.op import attention_backward, attention_relevance, attention_relevance_maps
+from bcos_kernels.sdpa import sdpa
 
 
 class HeldAttention(torch.autograd.Function):
-    """``A v`` for constant probabilities A: the output is torch's own, to the bit.
+    """``A v`` for constant probabilities A: the output is that of :func:`sdpa`, to the bit.
 
     The backward pass holds a block of probabilities at a time. It gives the values' gradient and tells those who
     listen what each token gave by head; ``tokens`` are their leaves, which get no gradient.
@@ -26,7 +26,7 @@ class HeldAttention(torch.autograd.Function):
     ) -> Tensor:  # fmt: skip
         ctx.save_for_backward(value, query, key, visible)
         ctx.scale, ctx.ears = scale, ears
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=visible, scale=scale)
+        return sdpa(query, key, value, visible, scale)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
