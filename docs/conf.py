@@ -11,7 +11,14 @@ author = "the bcos-kernels authors"
 project_copyright = "2026, the bcos-kernels authors"
 version = release = installed_version("bcos-kernels")
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode", "existing_names", "mathml", "plain_docstrings"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.viewcode",
+    "existing_names",
+    "mathml",
+    "plain_docstrings",
+]
 exclude_patterns = ["_build"]
 
 myst_enable_extensions = ["dollarmath", "attrs_inline"]

@@ -1,8 +1,8 @@
 """Names in docstrings and signatures that no page documents: shown as text if they exist, and a warning if not.
 
-Docstrings name things as code does: by what their module can see, or by the end of the name where that is unique. Pages document things where users import them from.
-So a name is looked up as Python would, and linked to wherever that object is documented. Names of other libraries
-are text, so that the site is built without the network.
+Docstrings name things as code does: by what their module can see, or by the end of the name where that is unique.
+Pages document things where users import them from. So a name is looked up as Python would, and linked to wherever that
+object is documented. Names of other libraries are text, so that the site is built without the network.
 """
 
 from __future__ import annotations
@@ -68,9 +68,7 @@ def documented(env: BuildEnvironment) -> dict[str, str]:
     return env._documented_by_definition  # type: ignore[attr-defined, no-any-return]
 
 
-def resolve(
-    app: Sphinx, env: BuildEnvironment, node: addnodes.pending_xref, shown: nodes.Element
-) -> nodes.Node | None:
+def resolve(app: Sphinx, env: BuildEnvironment, node: addnodes.pending_xref, shown: nodes.Element) -> nodes.Node | None:
     """Sphinx asks this for what it could not find itself; None is a warning."""
     if node["refdomain"] != "py":
         return None
@@ -86,9 +84,7 @@ def resolve(
     return link(app, env, node, shown, name) if name in env.domains.python_domain.objects else shown
 
 
-def unique(
-    app: Sphinx, env: BuildEnvironment, node: addnodes.pending_xref, shown: nodes.Element
-) -> nodes.Node | None:
+def unique(app: Sphinx, env: BuildEnvironment, node: addnodes.pending_xref, shown: nodes.Element) -> nodes.Node | None:
     """A link to the one documented object whose name ends like that; None where none or several do."""
     ends = [name for name in env.domains.python_domain.objects if name.endswith(f".{node['reftarget']}")]
     return link(app, env, node, shown, ends[0]) if len(ends) == 1 else None

@@ -83,7 +83,9 @@ class Shown:
     @property
     def unnoticed(self) -> list[str]:
         """The words that are missing, and that the explanation does not doubt."""
-        return [scored.word for scored in self.scores if scored.drawn and SINGULAR.get(scored.word) in self.seen.missing]
+        return [
+            scored.word for scored in self.scores if scored.drawn and SINGULAR.get(scored.word) in self.seen.missing
+        ]
 
 
 def draw(pipeline: BcosDiffusionPipeline, segmenter: Segmenter, number: int) -> Shown:
