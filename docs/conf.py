@@ -26,7 +26,8 @@ myst_heading_anchors = 3
 html_math_renderer = "mathml"
 highlight_language = "none"
 
-autodoc_typehints = "description"
+autodoc_typehints = "signature"
+maximum_signature_line_length = 90
 autodoc_inherit_docstrings = False
 autodoc_preserve_defaults = True
 nitpick_ignore = [("py:class", "Axes"), ("py:class", "AxesImage")]  # matplotlib's, imported for type checkers alone

@@ -7,7 +7,7 @@ MathML; this makes it a renderer of Sphinx's.
 from __future__ import annotations
 
 from docutils import nodes
-from docutils.utils.math import latex2mathml, wrap_math_code
+from docutils.utils.math import latex2mathml
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 from sphinx.util.math import get_node_equation_number
@@ -17,7 +17,7 @@ from sphinx.writers.html5 import HTML5Translator
 def convert(latex: str, block: bool, location: nodes.Element) -> str:
     """LaTeX as a ``<math>`` element. Raises ExtensionError naming the place, for what the converter does not know."""
     try:
-        return "".join(latex2mathml.tex2mathml(wrap_math_code(latex, block) if block else latex, as_block=block))
+        return "".join(latex2mathml.tex2mathml(latex, as_block=block))
     except Exception as error:
         raise ExtensionError(f"{location.source}:{location.line}: cannot draw {latex!r}: {error}") from error
 
