@@ -35,4 +35,6 @@ autodoc_member_order = "bysource"
 python_use_unqualified_type_names = True
 
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_title = "bcos-kernels"
