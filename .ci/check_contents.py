@@ -1,6 +1,6 @@
 """Check that a wheel and a source distribution hold what git has, and nothing else.
 
-    python .ci/check_contents.py WHEEL SDIST
+python .ci/check_contents.py WHEEL SDIST
 """
 
 import subprocess

@@ -69,5 +69,7 @@ def test_compare_daam(run: Callable[..., str], tmp_path: Path) -> None:
 def test_bcosify_models(run: Callable[..., str]) -> None:
     pytest.importorskip("diffusers", reason="diffusers is not installed: pip install '.[test]'")
     said = run("bcosify_models")
-    errors = [float(line.split("relative error ")[1].split()[0]) for line in said.splitlines() if "relative error" in line]
+    errors = [
+        float(line.split("relative error ")[1].split()[0]) for line in said.splitlines() if "relative error" in line
+    ]
     assert len(errors) == 2 and max(errors) < 1e-4

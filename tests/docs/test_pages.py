@@ -100,7 +100,9 @@ def test_links_lead_somewhere(page: Path) -> None:
         target = (page.parent / path) if path else page
         assert target.exists(), link
         if anchor:
-            assert anchor in {_anchor(title) for title in re.findall(r"^#+ (.*)$", target.read_text("utf-8"), re.M)}, link
+            assert anchor in {_anchor(title) for title in re.findall(r"^#+ (.*)$", target.read_text("utf-8"), re.M)}, (
+                link
+            )
 
 
 def _anchor(title: str) -> str:
