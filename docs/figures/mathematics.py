@@ -41,8 +41,13 @@ def factors(path: Path) -> None:
     for b, colour in zip((1, 1.25, 1.5, 2, 2.5), COLOURS, strict=True):
         out = bcos_linear(x, weight, b)[:, 0]
         straight = bcos_linear(x, weight, 1)[:, 0]
-        left.plot(degrees, torch.where(straight == 0, torch.nan, out / straight), color=colour, label=f"B = {b:g}")
-        right.plot(degrees, out, color=colour)
+        left.plot(
+            degrees.numpy(),
+            torch.where(straight == 0, torch.nan, out / straight).numpy(),
+            color=colour,
+            label=f"B = {b:g}",
+        )
+        right.plot(degrees.numpy(), out.numpy(), color=colour)
     left.set_title("the factor s(x) = |cos|^(B−1)", fontsize=9)
     right.set_title("what the unit gives, s(x) · ŵx", fontsize=9)
     left.legend(fontsize=8)
@@ -95,7 +100,7 @@ def one_layer(pipeline: BcosDiffusionPipeline, path: Path) -> None:
     for axes, (title, matrix) in zip(rest, matrices.items(), strict=True):
         shown = matrix[:UNITS, : 8 * layer.linear.weight[0, 0].numel()]
         limit = (float(unit[:UNITS].abs().max()) if matrix is unit else dynamic) / 2
-        axes.imshow(shown.detach(), cmap="bwr", vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest")
+        axes.imshow(shown.detach().numpy(), cmap="bwr", vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest")
         axes.set_title(title, fontsize=8)
         axes.set_xlabel("inputs: 3×3 places of 8 channels", fontsize=8)
         axes.tick_params(labelsize=7)
@@ -129,8 +134,8 @@ def budget(pipeline: BcosDiffusionPipeline, path: Path) -> None:
         steps = range(1, len(shares) + 1)
         for i, name in enumerate([*names, "x_T"]):
             colour = "gray" if name == "x_T" else COLOURS[i % len(COLOURS)]
-            axes.plot(steps, shares[:, i], color=colour, label=name, linewidth=2)
-        axes.plot(steps, shares[:, : len(names) + 1].sum(1), "k:", label="sum", linewidth=1)
+            axes.plot(steps, shares[:, i].numpy(), color=colour, label=name, linewidth=2)
+        axes.plot(steps, shares[:, : len(names) + 1].sum(1).numpy(), "k:", label="sum", linewidth=1)
         axes.set_title(f"shares of {title}, %", fontsize=9)
         axes.set_xlabel("step", fontsize=8)
         axes.tick_params(labelsize=8)
