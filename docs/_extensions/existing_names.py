@@ -62,7 +62,8 @@ def documented(env: BuildEnvironment) -> dict[str, str]:
         names = {}
         for name in env.domains.python_domain.objects:
             found = find(name)
-            if hasattr(found, "__qualname__"):
+            # An alias such as Box = tuple[...] is not where tuple is documented.
+            if hasattr(found, "__qualname__") and found.__module__.split(".")[0] == name.split(".")[0]:
                 names[f"{found.__module__}.{found.__qualname__}"] = name
         env._documented_by_definition = names  # type: ignore[attr-defined]
     return env._documented_by_definition  # type: ignore[attr-defined, no-any-return]

@@ -22,12 +22,15 @@ MODULE = '''
 from dataclasses import dataclass, field
 from pathlib import Path
 
+Box = tuple[int, int]
+"""An alias, documented."""
+
 
 @dataclass
 class Named:
     """Takes |x| and :func:`helper`, :class:`Path`, :class:`inner.Other`{wrong}."""
 
-    values: dict[str, int] = field(default_factory=dict)
+    values: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
 def helper() -> "Named":
@@ -45,6 +48,7 @@ $$
 
 ```{eval-rst}
 .. autoclass:: shown.Named
+.. autodata:: shown.Box
 .. automodule:: pack.inner
    :members: Other
 ```
@@ -68,6 +72,8 @@ def test_formulas_are_mathml_and_names_that_exist_are_found(tmp_path: Path) -> N
     page = (tmp_path / "built" / "index.html").read_text(encoding="utf-8")
     assert page.count("<math") == 2 and "<msqrt>" in page and "<mfrac>" in page
     assert 'src="http' not in page and "|x|" in page and "factory" not in page
+    signature = page.split('id="shown.Named"')[1].split("</dt>")[0]
+    assert "tuple" in signature and "#shown.Box" not in signature
     assert 'href="#pack.inner.Other"' in page and "helper()" in page
 
 
