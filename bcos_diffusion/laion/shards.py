@@ -70,7 +70,7 @@ class ShardData:
     into ``folder/.bcos``. threads: how many decode images; without it, one per core, at most 8.
     progress: called with shards indexed and shards.
 
-    The first use decodes every image once, to know which are usable; :attr:`report` says what was skipped.
+    The first use decodes every image once, to know which are usable; ``report`` says what was skipped.
     Raises FileNotFoundError without shards, ValueError when no sample is usable, OSError for a folder or
     cache that cannot be accessed.
     """

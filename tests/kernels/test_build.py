@@ -31,7 +31,7 @@ def _info(target):
 
 def _copy(target):
     """A source tree as git has it, without what was built in place."""
-    for name in ("setup.py", "pyproject.toml", "README.md", "MANIFEST.in", "LICENSE"):
+    for name in ("setup.py", "pyproject.toml", "README.md", "MANIFEST.in", "LICENSE", "LICENSE-weights.md"):
         if (ROOT / name).exists():
             target.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, target)
