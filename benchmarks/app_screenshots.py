@@ -64,11 +64,10 @@ def drag(page: Page, frame: Locator, box: tuple[float, float, float, float]) -> 
 
 
 def shoot(page: Page, path: Path, whole: bool = False) -> None:
-    """A screenshot in few colours, so that it is small."""
+    """A screenshot as a small file."""
     page.wait_for_timeout(300)
     page.screenshot(path=path, full_page=whole)
-    picture = Image.open(path).convert("RGB").quantize(128, dither=Image.Dither.NONE)
-    picture.save(path, optimize=True)
+    Image.open(path).convert("RGB").save(path, optimize=True)
     if path.stat().st_size > LARGEST:
         raise ValueError(f"{path} has {path.stat().st_size} bytes, at most {LARGEST} are accepted")
 

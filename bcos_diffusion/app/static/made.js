@@ -21,7 +21,7 @@ function regionParts(view, region) {
       ...region.words[index],
     })),
     { name: "noise", colour: otherColour("noise"), ...region.others.noise },
-    { name: "bias and time", colour: otherColour("bias"), ...region.others["time and constants"] },
+    { name: "bias, time", colour: otherColour("bias"), ...region.others["time and constants"] },
   ];
 }
 
@@ -71,7 +71,7 @@ function showRegion(view, region) {
   const total = region.total[view.measure];
   const parts = regionParts(view, region);
   showParts(view, where, parts, total,
-    `sum ${signed(total)}, by one backward pass; rest ${region.error.toExponential(0)}`);
+    `sum ${signed(total)} by one backward pass, rest ${region.error.toExponential(0)}`);
   const first = [...parts].sort((a, b) => b[view.measure] - a[view.measure])[0];
   view.find(".heard").textContent = `${where}: most from ${first.name}`;
 }

@@ -60,6 +60,12 @@ function showStep(step) {
   else if (view.cursor) showPixel(view, ...view.cursor);
 }
 
+// The list again, in the measure and the colours of now.
+function showAnswer() {
+  if (view.region && !view.region.waiting) showRegion(view, view.region);
+  else if (view.cursor && view.ready()) showPixel(view, ...view.cursor);
+}
+
 function showProgress(text, share) {
   view.find(".progress").hidden = !text;
   view.find(".status").textContent = text;
@@ -83,6 +89,7 @@ function showValue() {
   } else {
     // A copy, since frames are unpacked in place and Gradio compares what it sent with what it finds.
     view.shown = view.whole = { ...value, frames: value.frames.map((frame) => ({ ...frame })) };
+    root.dataset.number = value.number;
     Object.assign(view, { step: value.frames.length - 1, word: null, pinned: null, cursor: null, attention: null });
     view.leaveBox();
     showProgress("", 0);
@@ -157,12 +164,14 @@ root.querySelectorAll("[data-measure]").forEach((button) => {
     view.measure = button.dataset.measure;
     root.querySelectorAll("[data-measure]").forEach((other) =>
       other.setAttribute("aria-pressed", String(other === button)));
-    if (view.region && !view.region.waiting) showRegion(view, view.region);
-    else if (view.cursor && view.ready()) showPixel(view, ...view.cursor);
+    showAnswer();
   });
 });
 listenToPicture(view);
-window.addEventListener("bcos:theme", () => view.shown && showAll());
+window.addEventListener("bcos:theme", () => {
+  if (view.shown) showAll();
+  showAnswer();
+});
 window.addEventListener("bcos:stopped", () => backToWhole(true));
 window.addEventListener("bcos:wait", () => {
   if (element.closest("#viewer-a")) showProgress("waiting for the model …", 0.02);
