@@ -1,6 +1,6 @@
 """How long a visitor of the page waits: from the click to the whole picture with all maps, by sampling steps.
 
-python -m benchmarks.app_latency --out benchmarks/results/app_latency.json
+python benchmarks/app_latency.py --out benchmarks/results/app_latency.json
 
 Times are of the server's own work, as the page asks for it: reading the prompt, drawing and tracing, packing every
 step, judging missing words, JSON. Processor seconds of one thread are what the clock says on a core of one's own; clock
@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from machine import describe
 
-from benchmarks.machine import describe
 from bcos_diffusion.app.studio import Studio
 from bcos_diffusion.missing.calibration import Calibration
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
@@ -67,7 +67,8 @@ def main() -> None:
         for steps in STEPS:
             rows.append({"prompt": prompt, "steps": steps} | measure(studio, prompt, steps))
             print(json.dumps(rows[-1]), flush=True)
-    said = {"model": pipeline.name, "size": list(pipeline.default_size), "region_processor_s": region(studio, PROMPTS[1])}
+    said = {"model": pipeline.name, "size": list(pipeline.default_size)}
+    said |= {"region_processor_s": region(studio, PROMPTS[1]), "threads": options.threads}
     write_json(options.out, said | {"load": round(os.getloadavg()[0], 1), "machine": describe(), "rows": rows})
 
 

@@ -11,13 +11,13 @@ import gradio as gr
 
 from bcos_diffusion.app.ask import LARGEST_SEED, MOST_GUIDANCE, MOST_STEPS
 from bcos_diffusion.app.events import Events
+from bcos_diffusion.app.export import KEPT_SECONDS
 from bcos_diffusion.app.studio import Studio
 from bcos_diffusion.app.vocabulary import known_words
 
 STATIC = Path(__file__).parent / "static"
 SCRIPTS = ("packing.js", "colours.js", "picture.js", "words.js", "made.js", "pointer.js", "viewer.js")
-KEPT_SECONDS = 3600
-FILES_KEPT_SECONDS = 900
+STATE_SECONDS = 3600
 _FONT = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Ubuntu", "sans-serif"]
 THEME = gr.themes.Base(
     primary_hue="indigo", neutral_hue="slate", radius_size="lg", font=_FONT,
@@ -36,9 +36,7 @@ def text_of(name: str) -> str:
 def build(studio: Studio) -> gr.Blocks:
     """The page of a studio, whose first picture is drawn here."""
     events = Events(studio)
-    with gr.Blocks(
-        title="B-cos diffusion", analytics_enabled=False, delete_cache=(300, FILES_KEPT_SECONDS)
-    ) as page:
+    with gr.Blocks(title="B-cos diffusion", analytics_enabled=False, delete_cache=(300, KEPT_SECONDS)) as page:
         gr.HTML(
             html.escape(studio.pipeline.name), html_template=text_of("header.html"), js_on_load=text_of("header.js"),
             apply_default_css=False, elem_id="head",
@@ -50,7 +48,7 @@ def build(studio: Studio) -> gr.Blocks:
             ]
         with gr.Row(elem_id="viewers", equal_height=False):
             views = [_viewer(f"viewer-{name}") for name in "ab"]
-        states = [gr.State(time_to_live=KEPT_SECONDS) for _ in views]
+        states = [gr.State(time_to_live=STATE_SECONDS) for _ in views]
         downloads = [gr.DownloadButton("download", visible="hidden", elem_id=f"download-{name}") for name in "ab"]
         shown = [views[0], states[0], views[1], states[1]]
         drawn = gr.on(starts, events.draw, inputs, shown, js=_WAIT, concurrency_id="draw", concurrency_limit=1, **QUIET)
@@ -78,7 +76,9 @@ def _form(studio: Studio) -> tuple[list[Any], list[Any], gr.Button]:
             negative = gr.Textbox(label="Negative prompt", elem_id="negative")
             with gr.Row():
                 seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=LARGEST_SEED, elem_id="seed")
-                steps = gr.Slider(1, MOST_STEPS, min(defaults.steps, MOST_STEPS), step=1, label="Steps", elem_id="steps")
+                steps = gr.Slider(
+                    1, MOST_STEPS, min(defaults.steps, MOST_STEPS), step=1, label="Steps", elem_id="steps"
+                )
                 guidance = gr.Slider(
                     1, MOST_GUIDANCE, defaults.guidance, step=0.1, label="Guidance", elem_id="guidance"
                 )

@@ -1,7 +1,7 @@
 """What the page is sent: a picture with its maps at every step, packed so that the browser can answer by itself.
 
 Maps are numbers of 8 or 16 bits in base64, each set with the value of its largest number. The browser multiplies back,
-which is exact to 1/32767 of the largest; what has to be exact to rounding is asked of the server (region.py, export.py).
+which is exact to 1/32767 of the largest; what must be exact to rounding is asked of the server (region.py, export.py).
 """
 
 from __future__ import annotations
@@ -90,9 +90,7 @@ def attention_frame(step: int, maps: Tensor, spoken: Sequence[int]) -> dict[str,
 
 
 def _words(found: Explanation, spoken: Sequence[int]) -> list[dict[str, Any]]:
-    return [
-        {"text": part.text, "negative": part.negative, "speaks": i in spoken} for i, part in enumerate(found.words)
-    ]
+    return [{"text": part.text, "negative": part.negative, "speaks": i in spoken} for i, part in enumerate(found.words)]
 
 
 def _shares(found: Explanation) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from bcos_diffusion.app.studio import Studio
 
 WAITING = 16
 """How many drawings may wait for their turn before a visitor is told to come back."""
-SESSIONS = 32
+SESSIONS = 16
 """Of how many pages the last pictures are kept."""
 
 
@@ -23,12 +23,12 @@ def served(studio: Studio, host: str = "127.0.0.1", port: int = 7860, waiting: i
     Raises OSError where the port is taken, ImportError where Gradio is not installed.
     """
     with tempfile.TemporaryDirectory(prefix="bcos-app-") as folder, _environment(folder):
-        import gradio
         from starlette.middleware import Middleware
 
         from bcos_diffusion.app.gate import Gate
         from bcos_diffusion.app.page import THEME, build, text_of
 
+        style = f"<style>{text_of('page.css')}{text_of('viewer.css')}</style>"
         page = build(studio)
         page.queue(max_size=waiting)
         try:
@@ -36,13 +36,12 @@ def served(studio: Studio, host: str = "127.0.0.1", port: int = 7860, waiting: i
                 server_name=host, server_port=port or free_port(host), prevent_thread_lock=True, quiet=True,
                 share=False, inbrowser=False, show_error=False, footer_links=[], ssr_mode=False, pwa=False,
                 mcp_server=False, enable_monitoring=False, max_file_size=1, allowed_paths=[],
-                state_session_capacity=SESSIONS, theme=THEME, head=f"<style>{text_of('page.css')}{text_of('viewer.css')}</style>",
+                state_session_capacity=SESSIONS, theme=THEME, head=style,
                 app_kwargs={"middleware": [Middleware(Gate, folder=Path(folder))], "docs_url": None, "redoc_url": None},
             )  # fmt: skip
             yield address
         finally:
             page.close(verbose=False)
-            gradio.close_all(verbose=False)
 
 
 def free_port(host: str) -> int:

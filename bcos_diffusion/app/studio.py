@@ -18,7 +18,7 @@ from bcos_diffusion.app.region import pull_region
 from bcos_diffusion.app.repair import repaired, scores, search
 from bcos_diffusion.app.vocabulary import examples
 from bcos_diffusion.missing.calibration import Calibration
-from bcos_diffusion.missing.ensure import TRIES
+from bcos_diffusion.missing.ensure import TRIES, Candidate
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
 
 Message = dict[str, Any]
@@ -63,8 +63,9 @@ class Studio:
         if self.calibration is None:
             raise ValueError("this model has no calibration of missing words, so nothing can be judged")
         yield f"looking for a picture that has every word, try 1 of {TRIES}", None, None
-        best = None
-        for count, best in search(self.pipeline, drawing.ask, self.calibration, self.lock):
+        best: Candidate | None = None
+        for count, candidate in search(self.pipeline, drawing.ask, self.calibration, self.lock):
+            best = candidate
             if count < TRIES:
                 yield f"looking for a picture that has every word, try {count + 1} of {TRIES}", None, None
         assert best is not None

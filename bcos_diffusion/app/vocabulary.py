@@ -18,7 +18,7 @@ FORMS = (
 
 
 def known_words(pipeline: BcosDiffusionPipeline) -> dict[str, list[str]]:
-    """The words of a model with a word list of its own, by kind, plurals left out; empty for one that reads any text."""
+    """The words of a model with its own word list, by kind, plurals left out; none for one that reads any text."""
     words = list(getattr(pipeline.model.tokenizer, "pieces", {}))
     return {
         "things": _nouns(words),

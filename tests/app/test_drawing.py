@@ -56,7 +56,8 @@ def test_what_the_browser_gets_is_the_explanation(studio: Studio) -> None:
     found, frame = drawing.explanation, whole["frames"][-1]
     assert frame["relevance"] == [part.relevance_signed for part in found.words]
     assert sum(share for _, share in frame["budget"]) == pytest.approx(1)
-    assert whole["size"] == [24, 24] and [w["text"] for w in whole["words"] if w["speaks"]] == ["cat", "dog", "blue", "red"]
+    speak = [word["text"] for word in whole["words"] if word["speaks"]]
+    assert whole["size"] == [24, 24] and speak == ["cat", "dog", "blue", "red"]
     image = np.frombuffer(base64.b64decode(frame["image"]), np.uint8).reshape(24, 24, 3)
     np.testing.assert_allclose(image / 255, found.image.permute(1, 2, 0).numpy(), atol=0.5 / 255 + 1e-6)
     masses = np.frombuffer(base64.b64decode(frame["mass"]["values"]), np.int16).reshape(-1, 24, 24)
@@ -64,7 +65,8 @@ def test_what_the_browser_gets_is_the_explanation(studio: Studio) -> None:
     for place, word in enumerate(drawing.spoken):
         expected = found.words[word].map.double().sum(0).numpy()
         np.testing.assert_allclose(masses[place], expected, atol=frame["mass"]["scale"])
-    np.testing.assert_allclose(masses.sum(0), found.trace.image.double().sum(0).numpy(), atol=5 * frame["mass"]["scale"])
+    total = found.trace.image.double().sum(0).numpy()
+    np.testing.assert_allclose(masses.sum(0), total, atol=5 * frame["mass"]["scale"])
 
 
 def test_a_constant_of_the_sampler_is_a_part_of_its_own(exact: BcosDiffusionPipeline) -> None:

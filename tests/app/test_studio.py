@@ -1,6 +1,7 @@
 """Repair, attention and files: what a page asks beside drawing."""
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -83,7 +84,8 @@ def test_exports_read_back_equal(drawing: Drawing, tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     found = drawing.explanation
     files = {kind: export(drawing, kind) for kind in ("png", "json", "safetensors")}
-    assert all(path.is_relative_to(tmp_path) and path.stem == "a-cat-left-of-a-dog-on-blue-seed1" for path in files.values())
+    for path in files.values():
+        assert path.is_relative_to(tmp_path) and path.stem == "a-cat-left-of-a-dog-on-blue-seed1"
     numbers = json.loads(files["json"].read_text())
     assert numbers == json.loads(json.dumps(found.to_dict() | {"strengthened": {}}))
     tensors = load_file(files["safetensors"])
@@ -95,6 +97,14 @@ def test_exports_read_back_equal(drawing: Drawing, tmp_path: Path, monkeypatch: 
         assert picture.format == "PNG" and picture.width > 400
     with pytest.raises(ValueError, match="kind must be one of"):
         export(drawing, "../../etc/passwd")
+
+
+def test_old_exports_are_removed(drawing: Drawing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    old, young = export(drawing, "json"), export(drawing, "json")
+    os.utime(old.parent, (0, 0))
+    export(drawing, "json")
+    assert not old.exists() and young.exists()
 
 
 def test_a_drawing_that_is_left_takes_no_more_steps(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,7 +69,8 @@ class Visit:
         """Draw a prompt to its end."""
         before = self.number()
         self.draw(prompt)
-        self.page.wait_for_function("before => document.querySelector('#viewer-a .bcos').dataset.number != before", arg=before)
+        changed = "before => document.querySelector('#viewer-a .bcos').dataset.number != before"
+        self.page.wait_for_function(changed, arg=before)
         self.whole()
 
     def number(self) -> str:
@@ -78,8 +79,8 @@ class Visit:
 
     def chips(self) -> dict[str, float]:
         """The words with their relevance."""
-        chips = self.viewer.locator(".chip").all()
-        return {str(chip.evaluate("e => e.firstChild.textContent")): float(chip.get_attribute("data-relevance")) for chip in chips}
+        script = "chips => chips.map((chip) => [chip.firstChild.textContent, Number(chip.dataset.relevance)])"
+        return dict(self.viewer.locator(".chip").evaluate_all(script))
 
     def pixels(self, where: str = ".ours") -> list[int]:
         """What the canvas shows now."""
@@ -88,7 +89,8 @@ class Visit:
 
     def values(self) -> list[float]:
         """The numbers of the list of what made a pixel or a box."""
-        return [float(row.get_attribute("data-value")) for row in self.viewer.locator(".made tbody tr").all()]
+        script = "rows => rows.map((row) => Number(row.dataset.value))"
+        return list(self.viewer.locator(".made tbody tr").evaluate_all(script))
 
     def total(self) -> float:
         return float(self.viewer.locator(".made").get_attribute("data-total"))
