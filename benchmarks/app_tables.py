@@ -12,8 +12,10 @@ def latency(result: dict[str, Any]) -> str:
     steps = sorted({row["steps"] for row in result["rows"]})
     prompts = list(dict.fromkeys(row["prompt"] for row in result["rows"]))
     by = {(row["prompt"], row["steps"]): row for row in result["rows"]}
-    rows = [[prompt, *(f"{by[prompt, s]['processor_s']:.2f}" for s in steps), f"{by[prompt, steps[-1]]['bytes'] / 1e6:.1f}"]
-            for prompt in prompts]  # fmt: skip
+    rows = []
+    for prompt in prompts:
+        seconds = [f"{by[prompt, s]['processor_s']:.2f}" for s in steps]
+        rows.append([prompt, *seconds, f"{by[prompt, steps[-1]]['bytes'] / 1e6:.1f}"])
     width, height = result["size"]
     caption = (
         f"{result['model']}, {width}x{height}; {result['machine']['device']}, processor seconds of"

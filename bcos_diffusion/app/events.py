@@ -13,7 +13,7 @@ import gradio as gr
 
 from bcos_diffusion.app.drawing import Drawing
 from bcos_diffusion.app.export import export
-from bcos_diffusion.app.studio import Message, Studio
+from bcos_diffusion.app.studio import Looking, Message, Studio
 
 LONGEST_NOTICE = 400
 NO_PICTURE = "there is no picture yet, or it is too old: draw one first"
@@ -32,9 +32,12 @@ class Events:
         return gr.HTML(value=message | {"number": next(self._numbers)})
 
     def say(self, kind: str, text: str = "", **more: Any) -> Any:
-        """A viewer with a notice of kind "error", "info" or "none". It is numbered, so that the same is said twice."""
+        """A viewer with a notice, numbered, so that the same can be said twice.
+
+        kind: "error" or "info", which end what is under way; "busy", which says how far it is (``share``); or "none".
+        """
         text = text if len(text) <= LONGEST_NOTICE else text[:LONGEST_NOTICE] + " …"
-        return gr.HTML(said={"kind": kind, "text": text, "number": next(self._numbers)}, **more)
+        return gr.HTML(said={"kind": kind, "text": text, "number": next(self._numbers)} | more)
 
     def welcome(self) -> tuple[Any, Drawing]:
         """The first picture, drawn when the server started."""
@@ -65,8 +68,14 @@ class Events:
             yield self.say("error", NO_PICTURE), gr.skip()
             return
         try:
-            for text, message, found in self.studio.repair(drawing):
-                yield (self.say("info", text) if message is None else self.show(message)), found or gr.skip()
+            for found in self.studio.repair(drawing):
+                if isinstance(found, Looking):
+                    yield self.say("busy", found.text, share=found.share), gr.skip()
+                elif isinstance(found, str):
+                    yield self.say("info", found), gr.skip()
+                else:
+                    message, repaired = found
+                    yield self.show(message), repaired or gr.skip()
         except ValueError as error:
             yield self.say("error", str(error)), gr.skip()
 

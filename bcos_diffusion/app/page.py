@@ -66,9 +66,7 @@ def _form(studio: Studio) -> tuple[list[Any], list[Any], gr.Button]:
     defaults = studio.pipeline.defaults
     with gr.Group(elem_id="ask"):
         with gr.Row(elem_id="ask-row"):
-            prompt = gr.Textbox(
-                studio.examples[0], label="Prompt", lines=1, max_lines=3, scale=6, elem_id="prompt", autofocus=True
-            )
+            prompt = gr.Textbox(studio.examples[0], label="Prompt", lines=1, max_lines=3, scale=6, elem_id="prompt")
             draw = gr.Button("Draw", variant="primary", scale=1, min_width=90, elem_id="draw")
             stop = gr.Button("Stop", scale=1, min_width=70, elem_id="stop")
         with gr.Accordion("Settings, and a second prompt to compare", open=False, elem_id="settings"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from bcos_diffusion.app import payload
@@ -22,6 +23,23 @@ from bcos_diffusion.missing.ensure import TRIES, Candidate
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
 
 Message = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Looking:
+    """A search on its way. number: of the try that is drawn."""
+
+    number: int
+
+    @property
+    def text(self) -> str:
+        """What a visitor reads."""
+        return f"looking for a picture that has every word, try {self.number} of {TRIES}"
+
+    @property
+    def share(self) -> float:
+        """How much of the search is done, at least."""
+        return (self.number - 1) / TRIES
 
 
 class Studio:
@@ -58,26 +76,26 @@ class Studio:
         drawing = finished(self.pipeline, ask, frames, strength)
         yield payload.whole(drawing, packed, scores(drawing.explanation, self.calibration)), drawing
 
-    def repair(self, drawing: Drawing) -> Iterator[tuple[str, Message | None, Drawing | None]]:
-        """Look for a picture that has all words: what to say, and the picture where a better one was found."""
+    def repair(self, drawing: Drawing) -> Iterator[Looking | str | tuple[Message, Drawing | None]]:
+        """Look for a picture that has all words: how far the search is, the picture if it is a better one, as
+        :meth:`picture`, and at last what came of it. Raises ValueError without a calibration.
+        """
         if self.calibration is None:
             raise ValueError("this model has no calibration of missing words, so nothing can be judged")
-        yield f"looking for a picture that has every word, try 1 of {TRIES}", None, None
+        yield Looking(1)
         best: Candidate | None = None
         for count, candidate in search(self.pipeline, drawing.ask, self.calibration, self.lock):
             best = candidate
-            if count < TRIES:
-                yield f"looking for a picture that has every word, try {count + 1} of {TRIES}", None, None
+            yield Looking(min(count + 1, TRIES))
         assert best is not None
         tried = best.attempt
         if tried.seed == drawing.ask.seed and dict(tried.strength) == dict(drawing.strength):
-            yield f"{TRIES} tries were no better: this picture stays", None, None
+            yield f"{TRIES} tries were no better: this picture stays"
             return
-        for message, found in self.picture(repaired(drawing.ask, best), tried.strength):
-            yield "", message, found
-        lacking = [scored.word for scored in tried.missing]
-        said = f"still missing after {TRIES} tries: {', '.join(lacking)}" if lacking else "every word is drawn now"
-        yield f"{said} (seed {tried.seed})", None, None
+        yield from self.picture(repaired(drawing.ask, best), tried.strength)
+        lacking = ", ".join(scored.word for scored in tried.missing)
+        said = f"still missing after {TRIES} tries: {lacking}" if lacking else "every word is drawn now"
+        yield f"{said} (seed {tried.seed})"
 
     def region(self, drawing: Drawing, box: object, step: object) -> Message:
         """As :func:`pull_region`, for a box and a step that may be anything; raises ValueError for what is no box."""

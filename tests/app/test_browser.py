@@ -188,7 +188,7 @@ def test_work_that_nobody_waits_for_stops(browser: Any, address: str, studio: St
         visitor.leave()
         for _ in range(100):
             seen = len(calls)
-            time.sleep(0.4)
+            time.sleep(1)
             if len(calls) == seen:
                 break
     finally:

@@ -13,7 +13,7 @@ from bcos_diffusion.pipeline import BcosDiffusionPipeline, Defaults
 from bcos_diffusion.scenes import vocabulary
 from bcos_diffusion.text import Tokenizer
 
-WAIT_MS = 30_000
+WAIT_MS = 120_000
 
 
 def small_pipeline() -> BcosDiffusionPipeline:

@@ -37,9 +37,14 @@ function paintViewer(view) {
     const heard = place >= 0 && (place + 1) * pixels <= rival.open.length;
     paint(view.rivalCanvas, size, open.image, heard ? rival.open : null, place * pixels, colour);
   }
-  const name = place < 0 ? "" : view.shown.words[view.word].text;
-  view.find(".ours-name").textContent = name ? `“${name}”: exactly what it gave` : "";
-  view.find(".ours").setAttribute("aria-label", describe(view, name));
+  view.find(".ours").setAttribute("aria-label", describe(view, place < 0 ? "" : view.shown.words[view.word].text));
+  showCaption(view);
+}
+
+// Under the picture: what is under way, or whose map is shown.
+function showCaption(view) {
+  const word = view.shown && view.word !== null ? view.shown.words[view.word] : null;
+  view.find(".ours-name").textContent = view.status || (word ? `“${word.text}”: exactly what it gave` : "");
 }
 
 function describe(view, name) {

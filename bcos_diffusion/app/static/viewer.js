@@ -14,6 +14,7 @@ const view = {
   region: null,
   attention: null,
   measure: "push",
+  status: "", // what is under way
 };
 view.canvas = view.find(".ours canvas");
 view.rivalCanvas = view.find(".rival canvas");
@@ -68,7 +69,8 @@ function showAnswer() {
 
 function showProgress(text, share) {
   view.find(".progress").hidden = !text;
-  view.find(".status").textContent = text;
+  view.status = view.find(".status").textContent = text;
+  showCaption(view);
   view.find(".fill").style.width = `${100 * share}%`;
   root.toggleAttribute("aria-busy", Boolean(text));
 }
@@ -103,15 +105,15 @@ function showValue() {
 function showSaid() {
   const said = props.said;
   const place = view.find(".said");
-  place.hidden = !said || said.kind === "none" || !said.text;
+  if (said && said.kind === "busy") showProgress(said.text, said.share);
+  place.hidden = !said || !["error", "info"].includes(said.kind) || !said.text;
   place.textContent = said ? said.text : "";
   place.dataset.kind = said ? said.kind : "none";
-  if (said && said.kind !== "info") backToWhole(said.kind === "error");
+  if (said && ["error", "info"].includes(said.kind)) backToWhole();
 }
 
 // After an error or a stop the last whole picture stands; without one, nothing is drawing any more.
-function backToWhole(ended) {
-  if (!ended) return;
+function backToWhole() {
   showProgress("", 0);
   if (view.whole && !view.ready()) {
     view.shown = view.whole;
@@ -172,7 +174,7 @@ window.addEventListener("bcos:theme", () => {
   if (view.shown) showAll();
   showAnswer();
 });
-window.addEventListener("bcos:stopped", () => backToWhole(true));
+window.addEventListener("bcos:stopped", backToWhole);
 window.addEventListener("bcos:wait", () => {
   if (element.closest("#viewer-a")) showProgress("waiting for the model …", 0.02);
 });
