@@ -44,13 +44,15 @@ def measure(studio: Studio, prompt: str, steps: int) -> dict[str, Any]:
 
 
 def region(studio: Studio, prompt: str) -> float:
-    """Processor seconds of one question about a box."""
+    """Processor seconds of one question about a box, the fastest of a few."""
     *_, (_, drawing) = studio.picture(studio.read(prompt, "", 0, 4, 2.0))
     assert drawing is not None
-    began = time.process_time()
+    found = []
     for _ in range(REPEATS):
+        began = time.process_time()
         studio.region(drawing, [4, 4, 20, 20], 4)
-    return (time.process_time() - began) / REPEATS
+        found.append(time.process_time() - began)
+    return min(found)
 
 
 def main() -> None:

@@ -32,10 +32,11 @@ def served(studio: Studio, host: str = "127.0.0.1", port: int = 7860, waiting: i
         page = build(studio)
         page.queue(max_size=waiting)
         try:
+            # _frontend: Gradio's look at its own address gives up after 3 s and may ask a proxy; it does nothing else.
             _, address, _ = page.launch(
                 server_name=host, server_port=port or free_port(host), prevent_thread_lock=True, quiet=True,
                 share=False, inbrowser=False, show_error=False, footer_links=[], ssr_mode=False, pwa=False,
-                mcp_server=False, enable_monitoring=False, max_file_size=1, allowed_paths=[],
+                mcp_server=False, enable_monitoring=False, _frontend=False, max_file_size=1, allowed_paths=[],
                 state_session_capacity=SESSIONS, theme=THEME, head=style,
                 app_kwargs={"middleware": [Middleware(Gate, folder=Path(folder))], "docs_url": None, "redoc_url": None},
             )  # fmt: skip

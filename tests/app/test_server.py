@@ -23,7 +23,7 @@ from bcos_diffusion.pipeline import BcosDiffusionPipeline
 
 def ask(address: str, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, bytes, Any]:
     place = urlparse(address)
-    connection = http.client.HTTPConnection(str(place.hostname), place.port, timeout=20)
+    connection = http.client.HTTPConnection(str(place.hostname), place.port, timeout=120)
     connection.request(method, path, body, headers)
     answer = connection.getresponse()
     return answer.status, answer.read(), answer.headers
@@ -111,7 +111,7 @@ def test_the_command_serves_this_machine_and_leaves_nothing(studio: Studio, tmp_
         assert ask(address[0], "GET", "/")[0] == 200
         assert list((tmp_path / "temporary").glob("bcos-app-*"))
         server.send_signal(signal.SIGINT)
-        _, said = server.communicate(timeout=30)
+        _, said = server.communicate(timeout=120)
     finally:
         server.kill()
     assert "stopped" in said and "missing words are not told" in said and "Traceback" not in said

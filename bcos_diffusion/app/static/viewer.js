@@ -115,11 +115,12 @@ function showSaid() {
 // After an error or a stop the last whole picture stands; without one, nothing is drawing any more.
 function backToWhole() {
   showProgress("", 0);
-  if (view.whole && !view.ready()) {
-    view.shown = view.whole;
-    view.step = view.whole.frames.length - 1;
-    showAll();
-  }
+  if (view.ready() || !view.shown) return;
+  view.shown = view.whole;
+  root.dataset.state = "empty";
+  if (!view.whole) return; // what was begun beside another picture is gone
+  view.step = view.whole.frames.length - 1;
+  showAll();
 }
 
 const switched = () => view.find(".daam").getAttribute("aria-checked") === "true";
@@ -135,7 +136,10 @@ function showRival() {
   root.toggleAttribute("data-rival", switched() && Boolean(view.attention));
 }
 
-view.find(".steps input").addEventListener("input", (event) => view.ready() && showStep(Number(event.target.value)));
+view.find(".steps input").addEventListener("input", (event) => {
+  clearInterval(view.playing);
+  if (view.ready()) showStep(Number(event.target.value));
+});
 view.find(".play").addEventListener("click", () => {
   if (!view.ready()) return;
   clearInterval(view.playing);
