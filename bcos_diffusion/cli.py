@@ -1,4 +1,4 @@
-"""The command ``bcos-diffusion``: demo, generate, explain, evaluate, train, data, laion, paper.
+"""The command ``bcos-diffusion``: demo, generate, explain, app, evaluate, train, data, laion, paper.
 
 Heavy imports happen inside the commands, so that ``--help`` answers at once. What a user can get
 wrong ends in one line on stderr and exit code 1; a traceback is a bug of ours.
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from bcos_diffusion.commands.app import app
 from bcos_diffusion.commands.draw import demo, explain, generate
 from bcos_diffusion.commands.evaluate import evaluate
 from bcos_diffusion.commands.progress import progress
@@ -97,6 +98,7 @@ def _chosen(arguments: list[str]) -> tuple[dict[str, Callable[..., Any]], str, s
         "demo": demo,
         "generate": generate,
         "explain": explain,
+        "app": app,
         "evaluate": evaluate,
         "train": train,
         "data": data,

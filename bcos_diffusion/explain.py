@@ -22,7 +22,7 @@ from bcos_diffusion.pipeline import BcosDiffusionPipeline
 from bcos_diffusion.start import Start
 from bcos_diffusion.text import TextBatch
 
-__all__ = ["Explanation", "Part", "explain", "explain_job", "mean_free", "relevance"]
+__all__ = ["Explanation", "Part", "explain", "explain_job", "explained", "mean_free", "relevance"]
 
 
 @dataclass(frozen=True)
@@ -166,17 +166,31 @@ def explain_job(
 
     phrases: words that are explained as one in prompts that have them beside each other.
     """
-    found = []
-    for i, result in enumerate(pipeline.trace(job, watch)):
-        image = decode(result.image[None])[0].clamp(0, 1)
-        reconstruction = decode(result.tokens.sum(0)[None])[0].clamp(0, 1)
-        tokens = _parts(result, _single_tokens(job.prompts(i)))
-        words = _parts(result, groups(job.prompts(i), phrases))
-        found.append(Explanation(
-            prompts[i], seeds[i], job.steps, job.guidance, job.update, pipeline.name, result, image, reconstruction,
-            tokens, words, negative_prompts[i], job.start,
-        ))  # fmt: skip
-    return found
+    return [
+        explained(pipeline, job, i, result, prompts[i], negative_prompts[i], seeds[i], phrases)
+        for i, result in enumerate(pipeline.trace(job, watch))
+    ]
+
+
+def explained(
+    pipeline: BcosDiffusionPipeline,
+    job: Job,
+    number: int,
+    traced: Trace,
+    prompt: str,
+    negative_prompt: str | None,
+    seed: int,
+    phrases: Sequence[str] = (),
+) -> Explanation:
+    """What a trace says of picture ``number`` of a job: of the picture, or of the x_0 predicted at some step."""
+    image = decode(traced.image[None])[0].clamp(0, 1)
+    reconstruction = decode(traced.tokens.sum(0)[None])[0].clamp(0, 1)
+    tokens = _parts(traced, _single_tokens(job.prompts(number)))
+    words = _parts(traced, groups(job.prompts(number), phrases))
+    return Explanation(
+        prompt, seed, job.steps, job.guidance, job.update, pipeline.name, traced, image, reconstruction, tokens, words,
+        negative_prompt, job.start,
+    )  # fmt: skip
 
 
 def _single_tokens(batch: TextBatch) -> tuple[Group, ...]:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import app_tables
 import comparison_tables
 import evaluation_tables
 import missing_tables
@@ -261,6 +262,7 @@ TABLES: dict[str, tuple[str, str, Callable[[dict[str, Any]], str]]] = {
     "guidance": ("docs/explanations.md", "guidance.json", guidance),
     "cost": ("docs/explanations.md", "explanation_cost.json", cost),
     "published_procedure": ("docs/sampling.md", "published_procedure.json", published_procedure),
+    "app_latency": ("docs/app.md", "app_latency.json", app_tables.latency),
     "batches": ("docs/sampling.md", "batches.json", batches),
     "layers": ("docs/kernels.md", "layers.json", layers),
     "zoo": ("docs/migration.md", "zoo.json", zoo),

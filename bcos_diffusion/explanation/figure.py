@@ -120,7 +120,7 @@ def save_explanation(
         files += _save_pictures(explanation, folder)
     if save != "numbers":
         files.append(folder / "explanation.safetensors")
-        _save_maps(explanation, files[-1])
+        save_maps(explanation, files[-1])
     if breakdown is not None:
         files += save_breakdown(explanation, breakdown, folder, save)
     write_json(folder / "explanation.json", said)
@@ -142,7 +142,8 @@ def _save_pictures(explanation: Explanation, folder: Path) -> list[Path]:
     return [*files, folder / "figure.png"]
 
 
-def _save_maps(explanation: Explanation, path: Path) -> None:
+def save_maps(explanation: Explanation, path: Path) -> None:
+    """Write the image and all its parts, six channels each: ``tokens/NN-text``, ``words/NN-text``, ``x_T``, …"""
     maps = {f"tokens/{i:02d}-{part.text}": part.map for i, part in enumerate(explanation.tokens)}
     maps |= {f"words/{i:02d}-{part.text}": part.map for i, part in enumerate(explanation.words)}
     maps |= {"image": explanation.trace.image, "x_T": explanation.trace.x_T}

@@ -187,11 +187,19 @@ def trace_batch(
     :func:`trace`, where n is the largest number of tokens.
     """
     unet.check_explainable()
-    n = max(map(len, sources))
-    has_constant, has_time = update == "standard", unet.time_adds
     stack, state, constant = first_stack(unet, text, sources, x_T, update)
     state = push(unet, stack, state, alpha_bar, steps, guidance, update, constant, watch)
-    nothing = torch.zeros_like(x_T)
+    return unstack(unet, state, sources, update)
+
+
+def unstack(unet: Denoiser, state: Tensor, sources: Sequence[tuple[Source, ...]], update: str) -> list[Trace]:
+    """A stack ``[S, N, 6, H, W]`` of a run, of x_t or of the predicted x_0, as N images with their parts.
+
+    Arguments as for :func:`first_stack`, where the stack came from.
+    """
+    n = max(map(len, sources))
+    has_constant, has_time = update == "standard", unet.time_adds
+    nothing = torch.zeros_like(state[0])
     return [
         Trace(
             image=state[0, i],

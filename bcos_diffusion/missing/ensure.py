@@ -8,7 +8,7 @@ where it was left, so that there always is a picture.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -117,7 +117,9 @@ class Search:
 
 
 @dataclass
-class _Candidate:
+class Candidate:
+    """A try with its run, and its image where it was drawn to the end."""
+
     run: Run
     attempt: Try
     image: Tensor | None = None
@@ -138,17 +140,32 @@ def ensure(
     words that were missing last also get a stronger value. options: as for :meth:`BcosDiffusionPipeline.job`, whose
     errors it raises; ValueError also for a prompt without a word that could be missing.
     """
-    candidates: list[_Candidate] = []
+    for found in attempts(pipeline, prompt, witness, seed, search, negative_prompt, **options):
+        candidates = found
+    return _best(prompt, candidates)
+
+
+def attempts(
+    pipeline: BcosDiffusionPipeline,
+    prompt: str,
+    witness: Witness,
+    seed: int = 0,
+    search: Search = Search(),
+    negative_prompt: str | None = None,
+    **options: Any,
+) -> Iterator[list[Candidate]]:
+    """The tries of :func:`ensure`, all so far after each one, so that a caller may show them or stop between two."""
+    candidates: list[Candidate] = []
     strength: dict[int, float] = {}
     for number in range(search.tries):
         own = seed + SEEDS_APART * number
         job = strengthen(pipeline.job([prompt], [negative_prompt], [own], **options), strength)
         require_object(prompt, job.prompts(0).words[0])
         candidates.append(_attempt(Run(pipeline, job, witness.traced), own, strength, witness, search.early))
+        yield candidates
         if candidates[-1].image is not None and not candidates[-1].attempt.missing:
             break
         strength = _stronger(candidates[-1].attempt) if number + 1 >= search.seeds else {}
-    return _best(prompt, candidates)
 
 
 def ensure_all(
@@ -194,7 +211,7 @@ def strengthen(job: Job, strength: Mapping[int, float]) -> Job:
     return replace(job, text=Conditioning(job.text.values * factor, job.text.keys, job.text.mask))
 
 
-def _attempt(run: Run, seed: int, strength: Mapping[int, float], witness: Witness, early: bool) -> _Candidate:
+def _attempt(run: Run, seed: int, strength: Mapping[int, float], witness: Witness, early: bool) -> Candidate:
     """Draw to the end, or to the checkpoint where the try is hopeless."""
     checkpoint = witness.calibration.early
     until = round(checkpoint.share * run.job.steps)
@@ -203,9 +220,9 @@ def _attempt(run: Run, seed: int, strength: Mapping[int, float], witness: Witnes
             run.advance(until)
             scores = witness.scores(run)
             if min(s.probability for s in scores if s.group == "object") < checkpoint.abort_below:
-                return _Candidate(run, Try(seed, dict(strength), until, scores))
+                return Candidate(run, Try(seed, dict(strength), until, scores))
         run.advance(run.job.steps)
-        return _Candidate(run, Try(seed, dict(strength), run.number, witness.scores(run)), run.images[0])
+        return Candidate(run, Try(seed, dict(strength), run.number, witness.scores(run)), run.images[0])
 
 
 def _stronger(last: Try) -> dict[int, float]:
@@ -214,10 +231,9 @@ def _stronger(last: Try) -> dict[int, float]:
     return {position: min(times, _STRONGEST) for position, times in (dict(last.strength) | weak).items()}
 
 
-def _best(prompt: str, candidates: list[_Candidate]) -> Ensured:
+def _best(prompt: str, candidates: list[Candidate]) -> Ensured:
     """The most complete picture; where every try was left early, the most promising one, drawn to its end."""
-    drawn = [c for c in candidates if c.image is not None]
-    best = max(drawn or candidates, key=lambda c: c.attempt.promise)
+    best = most_promising(candidates)
     image = best.run.finish()[0] if best.image is None else best.image
     return Ensured(
         prompt,
@@ -227,6 +243,12 @@ def _best(prompt: str, candidates: list[_Candidate]) -> Ensured:
         sum(c.run.evaluations for c in candidates),
         sum(c.run.parts for c in candidates),
     )
+
+
+def most_promising(candidates: Sequence[Candidate]) -> Candidate:
+    """The most complete of the tries that were drawn to the end, or of all where there is none."""
+    drawn = [c for c in candidates if c.image is not None]
+    return max(drawn or candidates, key=lambda c: c.attempt.promise)
 
 
 def _describe(attempt: Try) -> dict[str, Any]:
