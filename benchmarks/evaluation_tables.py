@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from markdown_tables import markdown
+from markdown_tables import interval, markdown
 
 from bcos_diffusion.evaluation.page import absent, axioms, faithful, quality, where
 from bcos_diffusion.evaluation.page.html import SIGNS
+from bcos_diffusion.evaluation.page.measures import METHODS
 from bcos_diffusion.evaluation.page.overview import duration
 from bcos_diffusion.evaluation.page.results import number_at, part
 from bcos_diffusion.evaluation.page.section import Cell, Section, Table
@@ -81,6 +82,25 @@ def summary(result: dict[str, Any]) -> str:
     return f"{caption}\n\n{markdown(heads, _escaped(rows))}"
 
 
+def speech(result: dict[str, Any]) -> str:
+    """Coverage and mean of maps by part of speech, a column pair a method."""
+    methods, settings = result["methods"], result["settings"]
+    heads, rows = ["part of speech", "words"], []
+    for name in methods:
+        heads += [f"{METHODS[name]}: coverage, %", "mean, own scale"]
+    for part_of_speech, counted in next(iter(methods.values())).items():
+        cells = [part_of_speech, str(counted["words"])]
+        for found in methods.values():
+            measured = found[part_of_speech]
+            cells += [interval(measured["coverage"], 100, 1), interval(measured["mean"], 1, 3)]
+        rows.append(cells)
+    caption = (
+        f"{settings['pictures']} pictures of captions of test scenes, {settings['steps']} steps, guidance"
+        f" {settings['guidance']:g}; coverage at {settings['tau']:g} of a map's maximum; 95% intervals."
+    )
+    return f"{caption}\n\n{markdown(heads, _escaped(rows))}"
+
+
 def _regime(number: int) -> Callable[[dict[str, Any]], str]:
     return lambda result: tables_of(where.sections(result)[number])
 
@@ -95,5 +115,6 @@ TABLES: dict[str, tuple[str, str, Callable[[dict[str, Any]], str]]] = {
     "evaluation_missing": (PAGE, SOURCE, lambda result: tables_of(absent.section(result))),
     "evaluation_quality": (PAGE, SOURCE, lambda result: tables_of(quality.section(result))),
     "evaluation_axioms": (PAGE, SOURCE, lambda result: tables_of(axioms.section(result))),
+    "speech": ("docs/baselines.md", "speech.json", speech),
     "evaluation_tried": (PAGE, "evaluation_tried.json", tried),
 }
