@@ -16,14 +16,14 @@ from bcos_diffusion.evaluation.page.measures import METHODS
 from bcos_diffusion.evaluation.page.overview import duration
 from bcos_diffusion.evaluation.page.results import number_at, part
 from bcos_diffusion.evaluation.page.section import Cell, Section, Table
-from bcos_diffusion.evaluation.page.targets import targets
+from bcos_diffusion.evaluation.page.targets import Target, beside_twin, targets
 
 NOTHING = "Not yet measured."
 
 
 def overview(result: dict[str, Any]) -> str:
-    """The targets, each with what was measured."""
-    rows = [[t.what, t.bar, t.verdict, t.measured] for t in targets(result)]
+    """The targets, each with what was measured; those beside the twin have their own run and table."""
+    apart = {target.what for target in beside_twin(result)}
     settings, found = part(result, "settings") or {}, part(result, "provenance") or {}
     machine = part(found, "machine") or {}
     caption = (
@@ -31,7 +31,17 @@ def overview(result: dict[str, Any]) -> str:
         f" scenes, {settings.get('pictures')} pictures for image quality; {machine.get('device')},"
         f" {duration(number_at(result, 'seconds').value)}, commit {str(found.get('commit'))[:7]}."
     )
-    return f"{caption}\n\n" + markdown(["what", "target", "verdict", "measured, 95% interval"], _escaped(rows))
+    return f"{caption}\n\n{_targets([target for target in targets(result) if target.what not in apart])}"
+
+
+def pictures(result: dict[str, Any]) -> str:
+    """The targets beside the twin, and the tables behind them."""
+    return f"{_targets(beside_twin(result))}\n\n{tables_of(quality.section(result))}"
+
+
+def _targets(judged: Iterable[Target]) -> str:
+    rows = [[target.what, target.bar, target.verdict, target.measured] for target in judged]
+    return markdown(["what", "target", "verdict", "measured, 95% interval"], _escaped(rows))
 
 
 def tables_of(section: Section, keep: Callable[[Table], bool] = lambda table: True) -> str:
@@ -105,7 +115,7 @@ def _regime(number: int) -> Callable[[dict[str, Any]], str]:
     return lambda result: tables_of(where.sections(result)[number])
 
 
-PAGE, SOURCE = "docs/evaluation.md", "evaluation_report.json"
+PAGE, SOURCE, TWIN = "docs/evaluation.md", "evaluation_report.json", "evaluation_twin.json"
 TABLES: dict[str, tuple[str, str, Callable[[dict[str, Any]], str]]] = {
     "evaluation_summary": ("README.md", SOURCE, summary),
     "evaluation_targets": (PAGE, SOURCE, overview),
@@ -113,7 +123,8 @@ TABLES: dict[str, tuple[str, str, Callable[[dict[str, Any]], str]]] = {
     "evaluation_regime_b": (PAGE, SOURCE, _regime(1)),
     "evaluation_faithfulness": (PAGE, SOURCE, lambda result: tables_of(faithful.section(result))),
     "evaluation_missing": (PAGE, SOURCE, lambda result: tables_of(absent.section(result))),
-    "evaluation_quality": (PAGE, SOURCE, lambda result: tables_of(quality.section(result))),
+    "evaluation_quality": (PAGE, TWIN, pictures),
+    "evaluation_twin": (PAGE, TWIN, summary),
     "evaluation_axioms": (PAGE, SOURCE, lambda result: tables_of(axioms.section(result))),
     "speech": ("docs/baselines.md", "speech.json", speech),
     "evaluation_tried": (PAGE, "evaluation_tried.json", tried),

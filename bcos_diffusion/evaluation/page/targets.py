@@ -98,7 +98,8 @@ def _missing(result: Any) -> list[Target]:
     ]  # fmt: skip
 
 
-def _quality(result: Any) -> list[Target]:
+def beside_twin(result: Any) -> list[Target]:
+    """What is asked of pictures beside those of the ordinary twin."""
     found = part(result, "quality") or {}
     judged = []
     for name in part(found, "model", "drawn", "frechet") or ("",):
@@ -128,4 +129,4 @@ def _cost(result: Any) -> list[Target]:
     return [_judged("the whole protocol on 1,000 scenes", bar, measured, known, seconds <= limit)]
 
 
-_JUDGES: tuple[Callable[[Any], list[Target]], ...] = (_localisation, _faithfulness, _missing, _quality, _cost)
+_JUDGES: tuple[Callable[[Any], list[Target]], ...] = (_localisation, _faithfulness, _missing, beside_twin, _cost)
