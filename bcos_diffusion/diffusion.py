@@ -15,10 +15,16 @@ SIGMA = 0.5
 UPDATES = ("homogeneous", "standard")
 
 
-def noise_schedule(steps: int = T) -> Tensor:
-    """ᾱ ``[steps]`` of the "scaled linear" schedule of Stable Diffusion, float64 rounded to float32."""
+def noise_schedule(steps: int = T, shift: float = 1.0) -> Tensor:
+    """ᾱ ``[steps]`` of the "scaled linear" schedule of Stable Diffusion, float64 rounded to float32.
+
+    shift: how many times more noise there is beside the image at every timestep. The mean over s × s pixels has s times
+    less of it, so that a picture of s times the size with ``shift`` s is, seen coarsely, as noisy as the small one
+    (Hoogeboom et al. 2023).
+    """
     beta = torch.linspace(0.00085**0.5, 0.012**0.5, steps, dtype=torch.float64) ** 2
-    return torch.cumprod(1 - beta, 0).float()
+    alpha_bar = torch.cumprod(1 - beta, 0)
+    return (alpha_bar / (alpha_bar + (1 - alpha_bar) * shift**2)).float()
 
 
 def paired_noise(shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:

@@ -129,7 +129,7 @@ class Objective(nn.Module):
         super().__init__()
         self.model = model
         self.effect_weight = effect_weight
-        self.register_buffer("alpha_bar", noise_schedule(), persistent=False)
+        self.register_buffer("alpha_bar", noise_schedule(shift=model.unet.config.noise_shift), persistent=False)
 
     def forward(self, portion: Portion) -> dict[str, Tensor]:
         """The portion's part of the losses of a step: ``total``, ``denoising`` and, where it has a weight, ``effect``.

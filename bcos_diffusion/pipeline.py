@@ -50,7 +50,7 @@ class BcosDiffusionPipeline:
         self.model = model.eval().requires_grad_(False)
         self.defaults = defaults
         self.name = name
-        self.alpha_bar = noise_schedule().to(model.device)
+        self.alpha_bar = noise_schedule(shift=model.unet.config.noise_shift).to(model.device)
 
     @classmethod
     def from_model(

@@ -17,6 +17,8 @@ class NetworkConfig:
     size: int
     patch: int
     time_conditioning: str
+    noise_shift: float = 1.0
+    """How far the noise schedule is moved, as in ``noise_schedule``."""
 
     @property
     def levels(self) -> int:
@@ -32,6 +34,8 @@ class NetworkConfig:
         """Raise ValueError for a size that the levels do not divide, or an unknown conditioning on time."""
         if self.time_conditioning not in TIME_CONDITIONINGS:
             raise ValueError(f"time_conditioning must be one of {TIME_CONDITIONINGS}, got {self.time_conditioning!r}")
+        if not self.noise_shift > 0:
+            raise ValueError(f"noise_shift must be above 0, got {self.noise_shift}")
         if self.size % self.stride:
             raise ValueError(f"size must be a multiple of {self.stride} for this depth and patch, got {self.size}")
 

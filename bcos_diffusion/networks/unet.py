@@ -49,6 +49,7 @@ class UNetConfig(NetworkConfig):
     attention_b: float = 1.0
     time_conditioning: str = "scale"
     layers: Literal["bcos", "vanilla"] = "bcos"
+    noise_shift: float = 1.0
 
     def __post_init__(self) -> None:
         self.check_size_and_time()

@@ -39,6 +39,11 @@ class Tokenizer:
         ids = sorted({i for pieces in self.pieces.values() for i, _ in pieces})
         self._compact = {bpe: number for number, bpe in enumerate(ids, start=1)}
 
+    @property
+    def byte_pairs(self) -> list[int]:
+        """open_clip's number of each id from 1 on."""
+        return list(self._compact)
+
     def __len__(self) -> int:
         """How many ids there are, padding included."""
         return len(self._compact) + 1

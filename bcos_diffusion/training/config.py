@@ -35,7 +35,8 @@ class TrainConfig:
     data: str = SCENES
     """``scenes``, or a folder of webdataset shards."""
     start_from: str | None = None
-    """Folder or hub id of a model of the same shape, whose weights a new run starts from; without it, random ones."""
+    """Folder or hub id of a model whose weights a new run starts from, of the same shape or with
+    fewer words or fine levels; without it, random ones."""
     steps: int = 20_000
     batch_size: int = 64
     """Images of one step, over all processes."""

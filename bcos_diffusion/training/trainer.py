@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -28,6 +29,7 @@ from bcos_diffusion.training.checkpoint import Progress, clean, find_checkpoint,
 from bcos_diffusion.training.config import TrainConfig, learning_rate
 from bcos_diffusion.training.distributed import everywhere, local, start, whole, wrap
 from bcos_diffusion.training.ema import start_ema, update_ema
+from bcos_diffusion.training.growth import grow
 from bcos_diffusion.training.log import Pace, TrainingLog, peak_memory_gb
 from bcos_diffusion.training.paces import parameter_groups
 from bcos_diffusion.training.recomputation import recompute
@@ -50,14 +52,19 @@ def build_model(config: TrainConfig) -> TextToImage:
 
 
 def take_weights(model: TextToImage, source: str, text_source: str | None = None) -> None:
-    """Give a model the weights of a saved pipeline; source and errors as for ``from_pretrained``.
+    """Give a model the weights of a saved pipeline, of its own shape or smaller (:func:`grow`).
 
-    Raises ValueError where the two are of different shapes.
+    source and errors as for ``from_pretrained``. Raises ValueError where it is of another shape.
     """
     held = BcosDiffusionPipeline.from_pretrained(source, text_source=text_source).model
-    if json.dumps(held.to_dict()) != json.dumps(model.to_dict()):  # as they are stored: tuples are lists there
-        raise ValueError(f"{source} is a model of another shape than the one to be trained")
-    model.load_state_dict(held.state_dict())
+    if json.dumps(held.to_dict()) == json.dumps(model.to_dict()):  # as they are stored: tuples are lists there
+        model.load_state_dict(held.state_dict())
+        return
+    try:
+        new = grow(model, held)
+    except ValueError as error:
+        raise ValueError(f"{source} is a model of another shape than the one to be trained: {error}") from None
+    print(f"started from {source}; new are {', '.join(new)}", file=sys.stderr)
 
 
 def sampling_defaults(config: TrainConfig) -> Defaults:

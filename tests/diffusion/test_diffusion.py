@@ -103,3 +103,13 @@ def test_pixels_come_back_from_tensors_as_they_were() -> None:
     for number, image in enumerate(rgb):
         np.testing.assert_array_equal(np.asarray(to_pil(image)), pixels[number])
         assert from_pixels(pixels[number]).equal(image)
+
+
+@pytest.mark.parametrize("shift", [0.5, 1.0, 2.0])
+def test_a_shifted_schedule_has_so_much_more_noise_beside_the_image(shift: float) -> None:
+    def noise_to_signal(alpha_bar: torch.Tensor) -> torch.Tensor:
+        return ((1 - alpha_bar.double()) / alpha_bar.double()).sqrt()
+
+    torch.testing.assert_close(
+        noise_to_signal(noise_schedule(shift=shift)), shift * noise_to_signal(noise_schedule()), rtol=1e-3, atol=0
+    )
