@@ -66,7 +66,7 @@ def test_the_inner_levels_compute_what_they_did() -> None:
 
 
 def test_words_keep_their_embeddings_and_new_ones_are_told() -> None:
-    few = [word for word in WORDS if word not in ("cat", "cats", "zebra", "zebras")]
+    few = [word for word in WORDS if word not in ("cat", "cats")]
     small, large = model(SMALL, few, seed=1), model(LARGE)
     new = grow(large, small)
     assert {"text.value_table.weight", "text.key_table.weight"} <= set(new)
