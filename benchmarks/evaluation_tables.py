@@ -36,7 +36,8 @@ def overview(result: dict[str, Any]) -> str:
 
 def pictures(result: dict[str, Any]) -> str:
     """The targets beside the twin, and the tables behind them."""
-    return f"{_targets(beside_twin(result))}\n\n{tables_of(quality.section(result))}"
+    found = tables_of(quality.section(result))
+    return found if found == NOTHING else f"{_targets(beside_twin(result))}\n\n{found}"
 
 
 def _targets(judged: Iterable[Target]) -> str:
