@@ -165,9 +165,15 @@ def test_two_visitors_have_their_own_pictures(visit: Visit, browser: Any, addres
     other.leave()
 
 
-def forward_passes(studio: Studio) -> tuple[list[int], Any]:
+def slow_passes(studio: Studio) -> tuple[list[int], Any]:
+    """Count forward passes, each of which takes long enough for a browser on a busy machine to be heard."""
     calls: list[int] = []
-    return calls, studio.pipeline.model.unet.register_forward_hook(lambda *_: calls.append(1))
+
+    def count(*_: Any) -> None:
+        calls.append(1)
+        time.sleep(0.3)
+
+    return calls, studio.pipeline.model.unet.register_forward_hook(count)
 
 
 @pytest.mark.parametrize("way", ["closed tab", "stop"])
@@ -177,7 +183,7 @@ def test_work_that_nobody_waits_for_stops(browser: Any, address: str, studio: St
     visitor.page.get_by_text("Settings, and a second prompt").click()
     visitor.fill("steps", "100")
     visitor.fill("second", " , ".join(["cat", "dog", "blue", "owl", "duck", "fox", "cow", "pig"]))
-    calls, hook = forward_passes(studio)
+    calls, hook = slow_passes(studio)
     try:
         visitor.draw(" , ".join(["cat", "dog", "blue", "owl", "duck", "fox", "cow", "pig"]))
         visitor.page.locator('#viewer-a .bcos[data-state="preview"]').wait_for()
@@ -193,7 +199,7 @@ def test_work_that_nobody_waits_for_stops(browser: Any, address: str, studio: St
                 break
     finally:
         hook.remove()
-    assert 0 < len(calls) < 60
+    assert 0 < len(calls) < 150  # of 200
 
 
 def test_360_pixels_are_wide_enough(browser: Any, address: str) -> None:
