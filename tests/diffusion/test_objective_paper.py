@@ -20,22 +20,24 @@ from bcos_diffusion.text.clip_tokenizer import ClipTokenizer
 class Oracle(nn.Module):
     """Knows x_0, and so the noise that the forward process (mathematics §4) mixed into it."""
 
-    def __init__(self, x_0: Tensor, predicts: str):
+    def __init__(self, x_0: Tensor, predicts: str, shift: float):
         super().__init__()
-        self.x_0, self.unet = x_0, SimpleNamespace(predicts=predicts, explainable=True, time_adds=False)
+        self.x_0, self.alpha_bar, config = x_0, noise_schedule(shift=shift), SimpleNamespace(noise_shift=shift)
+        self.unet = SimpleNamespace(predicts=predicts, explainable=True, time_adds=False, config=config)
 
     def forward(self, x_t: Tensor, t: Tensor, batch: Any) -> Tensor:
         if self.unet.predicts == "x_0":
             return self.x_0
-        a = noise_schedule()[t][:, None, None, None]
+        a = self.alpha_bar[t][:, None, None, None]
         return (x_t - a.sqrt() * self.x_0 - (1 - a.sqrt()) * 0.5) / ((1 - a).sqrt() * 0.5)
 
 
+@pytest.mark.parametrize("shift", [1.0, 2.0])
 @pytest.mark.parametrize("predicts", ["x_0", "noise"])
-def test_the_target_is_what_the_model_predicts(predicts: str) -> None:
+def test_the_target_is_what_the_model_predicts(predicts: str, shift: float) -> None:
     seen = portion(ClipTokenizer(12), ["cat"] * 16, 4)
     rgb = seen.images.float() / 255
-    oracle = Oracle(torch.cat([rgb, 1 - rgb], 1), predicts)
+    oracle = Oracle(torch.cat([rgb, 1 - rgb], 1), predicts, shift)
     assert Objective(cast(TextToImage, oracle))(seen)["denoising"].item() < 1e-6
 
 
