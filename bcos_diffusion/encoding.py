@@ -40,9 +40,9 @@ def from_pixels(pixels: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(pixels).movedim(-1, -3).float() / 255
 
 
-def to_bytes(rgb: Tensor) -> Tensor:
-    """Images ``[..., 3, H, W]`` in [0, 1] as files hold them: uint8, on the CPU."""
-    return (rgb.float().clamp(0, 1) * 255).round().byte().cpu()
+def to_bytes(values: Tensor) -> Tensor:
+    """Values in [0, 1], of images or maps, as files hold them: uint8 of the same shape, on the CPU."""
+    return (values.float().clamp(0, 1) * 255).round().byte().cpu()
 
 
 def to_pil(rgb: Tensor) -> Image.Image:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from bcos_diffusion.app.drawing import Drawing, Frame
+from bcos_diffusion.encoding import to_bytes
 from bcos_diffusion.explain import Explanation
 from bcos_diffusion.explanation.figure import word_heat
 from bcos_diffusion.explanation.relevance import mean_free
@@ -36,7 +37,7 @@ def preview(frame: Frame) -> dict[str, Any]:
         "steps": found.steps,
         "prompt": found.prompt,
         "size": [found.image.shape[2], found.image.shape[1]],
-        "image": _bytes(_eight_bits(found.image.permute(1, 2, 0))),
+        "image": _bytes(to_bytes(found.image).permute(1, 2, 0)),
         "words": _words(found, frame.spoken),
         **_shares(found),
     }
@@ -50,8 +51,8 @@ def frame_maps(frame: Frame) -> dict[str, Any]:
     stack = torch.stack(maps).double()  # [n + others, 6, H, W]
     return {
         "step": frame.step,
-        "image": _bytes(_eight_bits(found.image.permute(1, 2, 0))),
-        "heat": _bytes(_eight_bits(torch.stack([heat[i].abs() for i in frame.spoken]))) if frame.spoken else "",
+        "image": _bytes(to_bytes(found.image).permute(1, 2, 0)),
+        "heat": _bytes(to_bytes(torch.stack([heat[i].abs() for i in frame.spoken]))) if frame.spoken else "",
         "push": _packed(mean_free(stack, found.trace.image.double())),
         "mass": _packed(stack.sum(1)),
         **_shares(found),
@@ -86,7 +87,7 @@ def attention_frame(step: int, maps: Tensor, spoken: Sequence[int]) -> dict[str,
     """DAAM's maps ``[words, H, W]`` of one step, for the words of the prompt that speak, on one scale."""
     chosen = maps[[i for i in spoken if i < len(maps)]]
     most = float(chosen.max()) if chosen.numel() else 0.0
-    return {"step": step, "heat": _bytes(_eight_bits(chosen / most if most else chosen))}
+    return {"step": step, "heat": _bytes(to_bytes(chosen / most if most else chosen))}
 
 
 def _words(found: Explanation, spoken: Sequence[int]) -> list[dict[str, Any]]:
@@ -105,10 +106,6 @@ def _packed(maps: Tensor) -> dict[str, Any]:
     """Maps as 16-bit integers with what they are to be multiplied by."""
     scale = float(maps.abs().max()) / 32767 or 1.0
     return {"scale": scale, "values": _bytes((maps / scale).round().to(torch.int16))}
-
-
-def _eight_bits(values: Tensor) -> Tensor:
-    return (values.float().clamp(0, 1) * 255).round().to(torch.uint8)
 
 
 def _bytes(values: Tensor) -> str:

@@ -1,4 +1,4 @@
-"""Which words a picture lacks, and the search for a picture that has them all."""
+"""The search for a picture that has every word."""
 
 from __future__ import annotations
 
@@ -6,23 +6,11 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
 
-import torch
-
 from bcos_diffusion.app.ask import Ask
-from bcos_diffusion.explain import Explanation
 from bcos_diffusion.missing.calibration import Calibration
 from bcos_diffusion.missing.ensure import TRIES, Candidate, Search, attempts, most_promising
-from bcos_diffusion.missing.scoring import Scored, score_maps
 from bcos_diffusion.missing.witness import Contributions
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
-
-
-def scores(explanation: Explanation, calibration: Calibration | None) -> tuple[Scored, ...]:
-    """How likely each content word of the prompt was drawn; nothing where the model has no calibration."""
-    if calibration is None:
-        return ()
-    words = [part for part in explanation.words if not part.negative]
-    return score_maps(torch.stack([part.map for part in words]), [part.text for part in words], calibration)
 
 
 def search(

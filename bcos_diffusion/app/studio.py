@@ -16,10 +16,11 @@ from bcos_diffusion.app.ask import Ask, read
 from bcos_diffusion.app.attention import attention_maps
 from bcos_diffusion.app.drawing import Drawing, draw, finished
 from bcos_diffusion.app.region import pull_region
-from bcos_diffusion.app.repair import repaired, scores, search
+from bcos_diffusion.app.repair import repaired, search
 from bcos_diffusion.app.vocabulary import examples
 from bcos_diffusion.missing.calibration import Calibration
 from bcos_diffusion.missing.ensure import TRIES, Candidate
+from bcos_diffusion.missing.scoring import score
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
 
 Message = dict[str, Any]
@@ -74,7 +75,8 @@ class Studio:
             if frame.step < ask.steps:
                 yield payload.preview(frame), None
         drawing = finished(self.pipeline, ask, frames, strength)
-        yield payload.whole(drawing, packed, scores(drawing.explanation, self.calibration)), drawing
+        scored = score(drawing.explanation, self.calibration) if self.calibration is not None else ()
+        yield payload.whole(drawing, packed, scored), drawing
 
     def repair(self, drawing: Drawing) -> Iterator[Looking | str | tuple[Message, Drawing | None]]:
         """Look for a picture that has all words: how far the search is, the picture if it is a better one, as
