@@ -24,10 +24,11 @@ MOST_FRAMES = 30
 
 @dataclass(frozen=True)
 class Frame:
-    """A moment of a run. step: from 1; before: the stack of x_t and its parts before it, ``[S, 1, 6, H, W]``;
-    explanation: of the x_0 predicted in it, which after the last step is the picture itself; spoken: the words that
-    carry a value, by position among its words. Others give exactly nothing."""
+    """A moment of the run of a job. step: from 1; before: the stack of x_t and its parts before it,
+    ``[S, 1, 6, H, W]``; explanation: of the x_0 predicted in it, which after the last step is the picture itself;
+    spoken: the words that carry a value, by position among its words. Others give exactly nothing."""
 
+    job: Job
     step: int
     before: Tensor
     explanation: Explanation
@@ -86,13 +87,10 @@ def draw(
             raise ValueError("the picture has values that are not finite: too much guidance, or damaged weights")
         (traced,) = unstack(run.unet, run.predicted, job.sources, job.update)
         found = explained(pipeline, job, 0, traced, ask.prompt, ask.negative_prompt, ask.seed)
-        yield Frame(step, before, found, spoken)
+        yield Frame(job, step, before, found, spoken)
 
 
-def finished(
-    pipeline: BcosDiffusionPipeline, ask: Ask, frames: list[Frame], strength: Mapping[int, float] | None = None
-) -> Drawing:
+def finished(ask: Ask, frames: list[Frame], strength: Mapping[int, float] | None = None) -> Drawing:
     """What is kept of the frames of a whole run."""
-    job = strengthen(ask.job(pipeline), strength or {})
-    before = {frame.step: frame.before for frame in frames}
-    return Drawing(ask, job, frames[-1].explanation, before, dict(strength or {}), frames[-1].spoken)
+    last, before = frames[-1], {frame.step: frame.before for frame in frames}
+    return Drawing(ask, last.job, last.explanation, before, dict(strength or {}), last.spoken)

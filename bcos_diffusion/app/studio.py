@@ -74,7 +74,7 @@ class Studio:
             packed.append(payload.frame_maps(frame))
             if frame.step < ask.steps:
                 yield payload.preview(frame), None
-        drawing = finished(self.pipeline, ask, frames, strength)
+        drawing = finished(ask, frames, strength)
         scored = score(drawing.explanation, self.calibration) if self.calibration is not None else ()
         yield payload.whole(drawing, packed, scored), drawing
 

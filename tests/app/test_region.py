@@ -16,7 +16,7 @@ BOX = (2, 3, 9, 11)
 def frames_of(pipeline: BcosDiffusionPipeline, guidance: float = 2.5) -> tuple[list[Frame], Drawing]:
     ask = read(pipeline, PROMPT, "dog", 5, 4, guidance)
     frames = list(draw(pipeline, ask))
-    return frames, finished(pipeline, ask, frames)
+    return frames, finished(ask, frames)
 
 
 @pytest.mark.parametrize("guidance", [1.0, 2.5])
