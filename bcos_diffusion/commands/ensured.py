@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bcos_diffusion.commands.options import Sampling
@@ -35,13 +34,10 @@ class Ensuring:
 
         options: those of ``sampling`` for this pipeline.
         """
-        from bcos_diffusion.missing.calibration import Calibration
         from bcos_diffusion.missing.ensure import Search, ensure
         from bcos_diffusion.missing.witness import Contributions
-        from bcos_diffusion.shipped import SHIPPED
 
-        folder = SHIPPED if sampling.model is None else Path(sampling.model)
-        witness = Contributions(Calibration.of(pipeline, folder))
+        witness = Contributions(sampling.calibration(pipeline))
         search, negative = Search(self.tries), sampling.negative_prompt
         return lambda prompt, seed: ensure(pipeline, prompt, witness, seed, search, negative, **options)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 from tqdm import tqdm
 
-from bcos_diffusion.commands.options import Device, Guidance, Sampling, Steps
+from bcos_diffusion.commands.options import Device, Guidance, Model, Sampling, Steps
 from bcos_diffusion.commands.progress import progress
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ PRESETS = {
 
 def evaluate(
     preset: Literal["scenes", "quick"] = "scenes",
-    model: Annotated[str | None, tyro.conf.arg(metavar="FOLDER|HUB-ID")] = None,
+    model: Model = None,
     twin: Annotated[str | None, tyro.conf.arg(metavar="FOLDER|HUB-ID")] = None,
     scenes: Annotated[int | None, tyro.conf.arg(metavar="N")] = None,
     runs: Annotated[int | None, tyro.conf.arg(metavar="N")] = None,
@@ -69,7 +69,6 @@ def evaluate(
 
     Args:
         preset: How much is measured: "scenes", the whole protocol (hours), or "quick", a first look (minutes).
-        model: Folder or hub id of a model; without it, the model that comes with the package.
         twin: A model of ordinary layers and the same budget, to say what exactness costs; without it, that is left out.
         scenes: Test scenes, instead of the preset's.
         runs: Of these, how many have whole sampling runs (regime B, the budget), which take six times as long.

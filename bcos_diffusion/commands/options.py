@@ -15,8 +15,15 @@ from bcos_diffusion.shipped import SHIPPED
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from bcos_diffusion.missing.calibration import Calibration
     from bcos_diffusion.pipeline import BcosDiffusionPipeline
 
+Model = Annotated[
+    str | None,
+    arg(
+        metavar="FOLDER|HUB-ID", help="Folder or hub id of a model; without it, the model that comes with the package."
+    ),
+]
 Steps = Annotated[int | None, arg(metavar="N", help="Sampling steps, 1 to 1000; without it, as the model says.")]
 Guidance = Annotated[
     float | None,
@@ -34,8 +41,7 @@ Dtype = Annotated[Literal["float32", "float64", "bfloat16", "float16"], arg(help
 class Sampling:
     """How pictures are drawn."""
 
-    model: Annotated[str | None, arg(metavar="FOLDER|HUB-ID")] = None
-    """Folder or hub id of a model; without it, the model that comes with the package."""
+    model: Model = None
     text: Annotated[str | None, arg(metavar="FOLDER|FILE|HUB-ID")] = None
     """Where the frozen CLIP of one of the paper's models is now; without it, where the model says."""
     seed: int = 0
@@ -77,6 +83,12 @@ class Sampling:
         device = _device(self.device)
         pipeline = BcosDiffusionPipeline.from_pretrained(self.model or SHIPPED, getattr(torch, self.dtype), self.text)
         return BcosDiffusionPipeline(pipeline.model.to(device), pipeline.defaults, pipeline.name)
+
+    def calibration(self, pipeline: BcosDiffusionPipeline) -> Calibration:
+        """What tells which words its pictures lack; raises ValueError or OSError where the model has none."""
+        from bcos_diffusion.missing.calibration import Calibration
+
+        return Calibration.of(pipeline, SHIPPED if self.model is None else Path(self.model))
 
     def options(self, pipeline: BcosDiffusionPipeline) -> dict[str, Any]:
         """What ``job`` of a pipeline takes beside prompts and seeds: settings, size and start.
