@@ -1,25 +1,23 @@
 // The list of what made a pixel (from the maps at hand) or a box (from the server, by one backward pass).
+function wordParts(view) {
+  const { words } = view.shown;
+  return spokenOf(words).map((index, place) => ({
+    name: words[index].text, negative: words[index].negative, word: index, colour: wordColour(view, place),
+  }));
+}
+
 function pixelParts(view, x, y) {
-  const { size, words, others } = view.shown;
+  const { size, others } = view.shown;
   const open = unpackFrame(view.frame());
   const pixels = size[0] * size[1];
   const at = (measure, part) => open[measure].values[part * pixels + y * size[0] + x] * open[measure].scale;
-  const parts = [
-    ...spokenOf(words).map((index, place) => ({
-      name: words[index].text, negative: words[index].negative, word: index, colour: wordColour(view, place),
-    })),
-    ...others.map((name) => ({ name, colour: otherColour(name) })),
-  ];
+  const parts = [...wordParts(view), ...others.map((name) => ({ name, colour: otherColour(name) }))];
   return parts.map((part, index) => ({ ...part, push: at("push", index), mass: at("mass", index) }));
 }
 
 function regionParts(view, region) {
-  const { words } = view.shown;
   return [
-    ...spokenOf(words).map((index, place) => ({
-      name: words[index].text, negative: words[index].negative, word: index, colour: wordColour(view, place),
-      ...region.words[index],
-    })),
+    ...wordParts(view).map((part) => ({ ...part, ...region.words[part.word] })),
     { name: "noise", colour: otherColour("noise"), ...region.others.noise },
     { name: "bias, time", colour: otherColour("bias"), ...region.others["time and constants"] },
   ];

@@ -66,9 +66,13 @@ function moveByKey(view, event) {
   event.preventDefault();
 }
 
+// Left, top, right, bottom of the box between two corners, the last two exclusive.
+function boxBetween(a, b) {
+  return [Math.min(a[0], b[0]), Math.min(a[1], b[1]), Math.max(a[0], b[0]) + 1, Math.max(a[1], b[1]) + 1];
+}
+
 function askBox(view) {
-  const [a, b] = [view.corner, view.cursor];
-  view.boxed = [Math.min(a[0], b[0]), Math.min(a[1], b[1]), Math.max(a[0], b[0]) + 1, Math.max(a[1], b[1]) + 1];
+  view.boxed = boxBetween(view.corner, view.cursor);
   view.corner = null;
   drawMarks(view);
   view.askRegion();
@@ -78,12 +82,8 @@ function drawMarks(view) {
   const cursor = view.find(".cursor");
   const box = view.find(".box");
   cursor.hidden = !view.cursor;
-  if (view.cursor) place(view, cursor, [...view.cursor, view.cursor[0] + 1, view.cursor[1] + 1]);
-  let shown = view.boxed;
-  if (view.corner && view.cursor) {
-    const [a, b] = [view.corner, view.cursor];
-    shown = [Math.min(a[0], b[0]), Math.min(a[1], b[1]), Math.max(a[0], b[0]) + 1, Math.max(a[1], b[1]) + 1];
-  }
+  if (view.cursor) place(view, cursor, boxBetween(view.cursor, view.cursor));
+  const shown = view.corner && view.cursor ? boxBetween(view.corner, view.cursor) : view.boxed;
   box.hidden = !shown;
   if (shown) place(view, box, shown);
 }

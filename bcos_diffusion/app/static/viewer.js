@@ -48,7 +48,7 @@ function showAll() {
     view.find(".steps output").textContent = `step ${view.frame().step} of ${view.shown.steps}`;
   }
   showChips(view);
-  showBudget({ ...view, shown: { frames: [], ...view.shown } });
+  showBudget(view);
   showWarning(view);
   paintViewer(view);
   drawMarks(view);

@@ -90,8 +90,8 @@ function showBudget(view) {
     item.append(make("b", "", percent(row.share)));
     return item;
   }));
-  const error = view.shown.completeness;
-  const last = view.step === view.shown.frames.length - 1;
+  const { completeness: error, frames } = view.shown; // a preview has neither
+  const last = frames && view.step === frames.length - 1;
   view.find("h2 + .budget").previousElementSibling.querySelector("small").textContent =
     error === undefined ? "so far" : last ? `adds up to ${error.toExponential(0)}` : `of step ${frame.step}`;
 }
