@@ -22,7 +22,7 @@ from bcos_diffusion.explanation.trace import Trace, Watcher, predict_x_0, trace,
 from bcos_diffusion.job import Job, join
 from bcos_diffusion.model import TextToImage
 from bcos_diffusion.networks.denoiser import Conditioning
-from bcos_diffusion.shipped import SHIPPED
+from bcos_diffusion.shipped import SHIPPED, locate, names
 from bcos_diffusion.start import Start, first_state
 from bcos_diffusion.text import TextBatch
 from bcos_kernels.files import read_json, read_tensors, write_json, write_tensors
@@ -68,7 +68,7 @@ class BcosDiffusionPipeline:
         dtype: torch.dtype = torch.float32,
         text_source: str | Path | None = None,
     ) -> BcosDiffusionPipeline:
-        """Load a pipeline from a folder or a hub id; by default the model that comes with the package.
+        """Load a pipeline from a folder, a hub id or the package, by the name of a model there.
 
         text_source: where the frozen CLIP of a model is now, if not where its ``config.json`` says. Raises
         FileNotFoundError (nothing there) or ValueError (not a pipeline, or a damaged one).
@@ -275,12 +275,13 @@ def _last_timestep(start: Start | None) -> int:
 
 def _resolve(source: str | Path) -> Path:
     """The local folder of a pipeline, downloaded first when ``source`` is a hub id."""
-    folder = Path(source)
+    folder = locate(source)
     if folder.is_dir():
         return folder
     try:
         return Path(snapshot_download(str(source), allow_patterns=["config.json", "*.safetensors"]))
     except (HFValidationError, LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         raise FileNotFoundError(
-            f"{source} is neither a folder nor a model that can be downloaded ({type(error).__name__})"
+            f"{source} is neither a folder, nor one of the package ({', '.join(names()) or 'it has none'}), nor a model"
+            f" that can be downloaded ({type(error).__name__})"
         ) from None

@@ -1,7 +1,21 @@
-"""The model that comes with the package."""
+"""The models that come with the package: ``scenes-32``, and whatever else lies beside it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-SHIPPED = Path(__file__).parent / "weights"
+_WEIGHTS = Path(__file__).parent / "weights"
+SHIPPED = _WEIGHTS / "scenes-32"
+"""The one that is used where none is named."""
+
+
+def names() -> tuple[str, ...]:
+    """The names of the models in the package, sorted; none in an installation without weights."""
+    return tuple(sorted(folder.name for folder in _WEIGHTS.iterdir())) if _WEIGHTS.is_dir() else ()
+
+
+def locate(source: str | Path | None = None) -> Path:
+    """The folder of a model in the package, by its name or where none is named; any other source as it is."""
+    if source is None:
+        return SHIPPED
+    return _WEIGHTS / source if str(source) in names() and not Path(source).exists() else Path(source)

@@ -26,7 +26,7 @@ SEED = 1  # the evaluation draws its prompts with seed 0
 
 def judged(pipeline: BcosDiffusionPipeline, count: int, guidance: float) -> dict[str, Any]:
     """Objects found alone and in pairs, relations that hold and backgrounds as named, over ``count`` prompts."""
-    texts = prompts(count, SEED)
+    texts = prompts(count, SEED, pipeline.default_size[0])
     found, grounds = [], []
     for image, text in zip(pipeline.generate(texts, seed=SEED, guidance=guidance), texts, strict=True):
         words = text.split()

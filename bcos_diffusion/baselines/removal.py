@@ -46,7 +46,7 @@ def without(subject: Subject, removed: Tensor, how: str, seed: int = 0) -> Condi
         text = subject.text
         keys, mask = text.keys.expand(count, -1, -1), text.mask.expand(count, -1)
         return Conditioning(text.values * kept[:, :, None].to(text.values.dtype), keys, mask)
-    others = replacements(subject.words, seed) if removed.any() else subject.words
+    others = replacements(subject.words, seed, subject.pipeline.default_size[0]) if removed.any() else subject.words
     prompts = [_prompt(subject.words, others, row) for row in removed.tolist()]
     # One by one, since the batch a prompt is read in may change the last bit of what is read.
     return join([model.condition(model.tokenizer.encode([prompt]).to(batch.mask.device)) for prompt in prompts])
@@ -57,17 +57,18 @@ def without_each(subject: Subject, how: str, seed: int = 0) -> Conditioning:
     return without(subject, torch.eye(len(subject.words), dtype=torch.bool), how, seed)
 
 
-def replacements(words: list[str], seed: int) -> list[str]:
+def replacements(words: list[str], seed: int, size: int = 32) -> list[str]:
     """Another word of the same kind for each word, none of which the prompt has; the same for a seed on every machine.
 
-    Where the prompt has all words of a kind, one of them is taken. What belongs to the layout stays.
+    size: of the pictures, which decides the nouns. Where the prompt has all words of a kind, one of them is taken. What
+    belongs to the layout stays.
     """
     found = []
     for number, word in enumerate(words):
         if word in LAYOUT:
             found.append(word)
             continue
-        others = stand_ins(word)
+        others = stand_ins(word, size)
         new = [other for other in others if other not in words] or others
         draw = np.random.Generator(np.random.PCG64([seed, number]))
         found.append(new[int(draw.integers(len(new)))])

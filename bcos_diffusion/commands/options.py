@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import arg
 
-from bcos_diffusion.shipped import SHIPPED
+from bcos_diffusion.shipped import SHIPPED, locate
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -88,7 +88,7 @@ class Sampling:
         """What tells which words its pictures lack; raises ValueError or OSError where the model has none."""
         from bcos_diffusion.missing.calibration import Calibration
 
-        return Calibration.of(pipeline, SHIPPED if self.model is None else Path(self.model))
+        return Calibration.of(pipeline, locate(self.model))
 
     def options(self, pipeline: BcosDiffusionPipeline) -> dict[str, Any]:
         """What ``job`` of a pipeline takes beside prompts and seeds: settings, size and start.

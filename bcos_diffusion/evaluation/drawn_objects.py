@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bcos_diffusion.evaluation.segmenter import CLASSES, Segmenter, nearest_colour
+from bcos_diffusion.evaluation.segmenter import Segmenter, nearest_colour
 from bcos_diffusion.evaluation.words import OBJECTS, SINGULAR, named_relation, stands
 from bcos_diffusion.scenes import COLOURS, NOUNS
 from bcos_diffusion.scenes.layout import extents
@@ -79,17 +79,20 @@ def judge(segmenter: Segmenter, images: Tensor, captions: Sequence[Sequence[str]
         raise ValueError(f"there must be a caption for each image, got {len(captions)} for {len(images)}")
     least = segmenter.present_share
     classes = segmenter.classes(images)
-    return [_judge(image, seen, words, least) for image, seen, words in zip(images, classes, captions, strict=True)]
+    return [
+        _judge(image, seen, words, least, segmenter.names)
+        for image, seen, words in zip(images, classes, captions, strict=True)
+    ]
 
 
-def _judge(image: Tensor, classes: Tensor, words: Sequence[str], least: float) -> Drawn:
+def _judge(image: Tensor, classes: Tensor, words: Sequence[str], least: float, names: Sequence[str]) -> Drawn:
     named = named_objects(words)
     total = objects_of(named)
-    shares = area_shares(classes, total)
+    shares = area_shares(classes, total, names)
     present = frozenset(noun for noun, share in shares.items() if share >= least)
     counts, centres = {}, {}
     for noun in present:
-        mask = classes == CLASSES.index(noun)
+        mask = classes == names.index(noun)
         counts[noun] = count_objects(mask, usual_area(noun, total, _side(classes)), least)
         row, column = mask.nonzero().double().mean(0).tolist()
         centres[noun] = row, column
@@ -111,11 +114,14 @@ def objects_of(named: dict[str, int]) -> int:
     return min(max(sum(count or 2 for count in named.values()), 1), MOST)
 
 
-def area_shares(classes: Tensor, total: int) -> dict[str, float]:
-    """The area of each noun seen in ``classes`` ``[H, W]`` over its usual one in scenes of ``total`` objects."""
-    areas = torch.bincount(classes.flatten(), minlength=len(CLASSES)).tolist()
+def area_shares(classes: Tensor, total: int, names: Sequence[str]) -> dict[str, float]:
+    """The area of each noun seen in ``classes`` ``[H, W]`` over its usual one in scenes of ``total`` objects.
+
+    names: of the classes, by number.
+    """
+    areas = torch.bincount(classes.flatten(), minlength=len(names)).tolist()
     side = _side(classes)
-    return {CLASSES[i]: area / usual_area(CLASSES[i], total, side) for i, area in enumerate(areas) if i and area}
+    return {names[i]: area / usual_area(names[i], total, side) for i, area in enumerate(areas) if i and area}
 
 
 @cache

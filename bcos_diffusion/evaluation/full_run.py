@@ -24,7 +24,7 @@ def record(setup: Setup, split: str, number: int) -> Record:
     The noise is that of seed ``setup.options.seed + number``.
     """
     options, pipeline = setup.options, setup.contender.pipeline
-    prompt, seed = prompts(number + 1, options.seed)[number], options.seed + number
+    prompt, seed = prompts(number + 1, options.seed, setup.size)[number], options.seed + number
     job = pipeline.job([prompt], [None], [seed], options.steps, options.guidance, options.update)
     (explanation,) = explain_job(pipeline, job, [prompt], [None], [seed])
     words = job.batch.words[0]

@@ -18,12 +18,11 @@ from torch.nn import functional as F
 
 from bcos_diffusion.evaluation.colour import background_colour
 from bcos_diffusion.evaluation.words import OBJECTS, SINGULAR, named_relation, stands
-from bcos_diffusion.scenes import NOUNS
+from bcos_diffusion.scenes import nouns
 from bcos_diffusion.scenes.sprites import sprite
 
 _EXTENTS = (0.38, 0.92)
 _MOST_SIZES = 18
-_NAMES = sorted(NOUNS)
 
 
 @dataclass(frozen=True)
@@ -36,10 +35,10 @@ class Found:
 
 
 @cache
-def _sprites(extent: int) -> Tensor:
-    """All nouns at one size, premultiplied colours and alpha, in the corner of a square: ``[nouns, 4, s, s]``."""
-    stack = np.zeros((len(_NAMES), extent, extent, 4), np.float32)
-    for index, noun in enumerate(_NAMES):
+def _sprites(names: tuple[str, ...], extent: int) -> Tensor:
+    """Nouns at one size, premultiplied colours and alpha, in the corner of a square: ``[nouns, 4, s, s]``."""
+    stack = np.zeros((len(names), extent, extent, 4), np.float32)
+    for index, noun in enumerate(names):
         pixels = sprite(noun, extent)
         stack[index, : pixels.shape[0], : pixels.shape[1]] = pixels
     return torch.from_numpy(stack).permute(0, 3, 1, 2).contiguous()
@@ -47,12 +46,13 @@ def _sprites(extent: int) -> Tensor:
 
 def find_objects(image: Tensor, count: int) -> list[Found]:
     """The ``count`` nouns whose sprites explain an image ``[3, H, W]`` best over its background."""
+    names = nouns(min(image.shape[1:]))
     ground = background_colour(image)[:, None, None]
     rest = image - ground
     low, high = (round(share * image.shape[1]) for share in _EXTENTS)
     extents = sorted({round(e) for e in np.linspace(low, high, _MOST_SIZES)})
     # What placing a sprite would change: premultiplied colours, less the ground they cover.
-    changes = {e: _sprites(e)[:, :3] - _sprites(e)[:, 3:] * ground for e in extents}
+    changes = {e: _sprites(names, e)[:, :3] - _sprites(names, e)[:, 3:] * ground for e in extents}
     found: list[Found] = []
     for _ in range(count):
         best = max((_best_of_size(rest, changes[e]) for e in extents), key=lambda placement: placement[0])
@@ -60,8 +60,8 @@ def find_objects(image: Tensor, count: int) -> list[Found]:
         rest = rest.clone()
         under = rest[:, top : top + extent, left : left + extent]
         under -= changes[extent][noun, :, : under.shape[1], : under.shape[2]]
-        height, width = sprite(_NAMES[noun], extent).shape[:2]
-        found.append(Found(_NAMES[noun], top + height / 2, left + width / 2))
+        height, width = sprite(names[noun], extent).shape[:2]
+        found.append(Found(names[noun], top + height / 2, left + width / 2))
     return found
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from tqdm import tqdm
 
 from bcos_diffusion.evaluation.json_values import for_json
-from bcos_diffusion.evaluation.segmenter import Segmenter
+from bcos_diffusion.evaluation.segmenter import Segmenter, shipped
 from bcos_diffusion.missing.calibration import FILE
 from bcos_diffusion.missing.protocol import Sizes, calibrate, measure_missing
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
-from bcos_diffusion.shipped import SHIPPED
+from bcos_diffusion.shipped import SHIPPED, locate
 from bcos_kernels.files import write_json
 
 
@@ -21,7 +21,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Fit or measure, and write the result; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m bcos_diffusion.missing", description=__doc__)
     parser.add_argument("action", choices=("fit", "measure"))
-    parser.add_argument("--model", default=str(SHIPPED), help="pipeline folder or hub id; the shipped model by default")
+    parser.add_argument(
+        "--model",
+        default=str(SHIPPED),
+        help="pipeline folder, hub id or name in the package; the shipped model by default",
+    )
     parser.add_argument("--out", type=Path, help=f"file to write; {FILE} in the model's folder by default of fit")
     parser.add_argument("--validation", type=int, default=Sizes.validation, help="pictures to calibrate on")
     parser.add_argument("--test", type=int, default=Sizes.test, help="pictures to measure on")
@@ -29,10 +33,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--cache", type=Path, help="folder that keeps what was seen of drawn pictures")
     chosen = parser.parse_args(arguments)
     try:
-        out = chosen.out or (Path(chosen.model) / FILE if chosen.action == "fit" else None)
-        if out is None or not (chosen.out or Path(chosen.model).is_dir()):
+        out = chosen.out or (locate(chosen.model) / FILE if chosen.action == "fit" else None)
+        if out is None or not (chosen.out or locate(chosen.model).is_dir()):
             raise ValueError("name the file to write by --out")
-        pipeline, segmenter = BcosDiffusionPipeline.from_pretrained(chosen.model), Segmenter.load()
+        pipeline = BcosDiffusionPipeline.from_pretrained(chosen.model)
+        segmenter = Segmenter.load(shipped(pipeline.default_size[0]))
         with tqdm(unit="picture", disable=None, leave=False) as bar:
             if chosen.action == "fit":
                 calibrate(pipeline, segmenter, chosen.validation, chosen.cache, bar.update).write(out)

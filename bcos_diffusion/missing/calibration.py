@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from bcos_diffusion.missing.logistic import Logistic, sigmoid
 from bcos_diffusion.model import TextToImage
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
-from bcos_diffusion.shipped import SHIPPED
+from bcos_diffusion.shipped import SHIPPED, locate, names
 from bcos_kernels.files import read_json, write_json
 
 FORMAT = "bcos_diffusion_missing/1"
@@ -87,11 +87,12 @@ class Calibration:
 
     @classmethod
     def shipped(cls, model: str) -> Calibration:
-        """The calibration in the package, for the model in the package; ValueError for a model of another name."""
-        found = cls.read(SHIPPED / FILE)
-        if found.model != model:
-            raise ValueError(f"the calibration in the package is of {found.model}, not of {model}; fit one with: {FIT}")
-        return found
+        """The calibration of a model in the package, by its name; ValueError for any other name."""
+        if model not in names():
+            raise ValueError(
+                f"the package has calibrations of {', '.join(names())}, not of {model}; fit one with: {FIT}"
+            )
+        return cls.read(locate(model) / FILE)
 
     @classmethod
     def of(cls, pipeline: BcosDiffusionPipeline, folder: Path = SHIPPED) -> Calibration:

@@ -57,7 +57,7 @@ def gain(
     A picture is complete when the segmenter finds every noun. ``evaluations``: of the network per prompt; ``parts``:
     with each part of a traced stack counted; attention needs no parts.
     """
-    wanted = asked("test", count, seed)
+    wanted = asked("test", count, seed, pipeline.default_size[0])
     tries = [[Asked(one.prompt, one.seed + SEEDS_APART * k) for one in wanted] for k in range(TRIES)]
     judged = [judge_observed(segmenter, observe_all(pipeline, row, cache, advance)) for row in tries]
     steps = pipeline.defaults.steps

@@ -64,7 +64,7 @@ def observe(
     Other arguments as for :func:`observe_all`. Raises ValueError as :func:`asked`, and for a model that cannot be
     explained.
     """
-    return observe_all(pipeline, asked(split, count, seed), cache, advance)
+    return observe_all(pipeline, asked(split, count, seed, pipeline.default_size[0]), cache, advance)
 
 
 def observe_all(

@@ -118,7 +118,7 @@ def _random_edits(pipeline: BcosDiffusionPipeline, number: int, sampling: Sampli
     """One edit of every kind of a random prompt, all from one seed."""
     from bcos_diffusion.explain import explain
 
-    prompt, variants = random_edits(number)
+    prompt, variants = random_edits(number, pipeline.default_size[0])
     seed = sampling.seed + number
     before = explain(pipeline, prompt, seed=seed, **sampling.arguments(pipeline))
     shares = [part.relevance_absolute for part in _words(before)]
@@ -131,14 +131,15 @@ def _random_edits(pipeline: BcosDiffusionPipeline, number: int, sampling: Sampli
     return edits
 
 
-def random_edits(number: int) -> tuple[str, dict[str, str]]:
-    """A prompt of two objects and a colour, and the same with one word of every kind swapped."""
+def random_edits(number: int, size: int = 32) -> tuple[str, dict[str, str]]:
+    """A prompt about a scene of side ``size``, and the same with one word of every kind swapped."""
     import numpy as np
 
-    from bcos_diffusion.scenes import COLOURS, NOUNS
+    from bcos_diffusion.scenes import COLOURS
+    from bcos_diffusion.scenes import nouns as nouns_of
 
     rng = np.random.Generator(np.random.PCG64([number, 6]))
-    nouns = [str(noun) for noun in rng.choice(sorted(NOUNS), 3, replace=False)]
+    nouns = [str(noun) for noun in rng.choice(nouns_of(size), 3, replace=False)]
     colours = [str(colour) for colour in rng.choice(sorted(COLOURS), 2, replace=False)]
     relation, other = (("left", "right"), ("right", "left"), ("above", "below"), ("below", "above"))[rng.integers(4)]
 

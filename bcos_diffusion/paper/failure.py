@@ -55,16 +55,17 @@ class Judged:
     heats: list[Tensor]
 
 
-def crowded_prompts(count: int, seed: int) -> list[str]:
-    """``count`` prompts of two or three different objects and a colour: enough that some will be missing."""
+def crowded_prompts(count: int, seed: int, size: int = 32) -> list[str]:
+    """``count`` prompts of two or three objects of scenes of side ``size``: enough that some will be missing."""
     import numpy as np
 
-    from bcos_diffusion.scenes import COLOURS, NOUNS
+    from bcos_diffusion.scenes import COLOURS
+    from bcos_diffusion.scenes import nouns as nouns_of
 
     rng = np.random.Generator(np.random.PCG64([seed, 3]))
     texts = []
     for _ in range(count):
-        nouns = rng.choice(sorted(NOUNS), int(rng.integers(2, 4)), replace=False).tolist()
+        nouns = rng.choice(nouns_of(size), int(rng.integers(2, 4)), replace=False).tolist()
         listed = " , ".join(nouns[:-1]) + f" and {nouns[-1]}"
         texts.append(f"{listed} on {sorted(COLOURS)[int(rng.integers(len(COLOURS)))]}")
     return texts
@@ -78,7 +79,9 @@ def run(sampling: Sampling, prompts: tuple[str, ...], count: int, out: Path) -> 
         from bcos_diffusion.paper.failure_figure import draw
 
         pipeline = sampling.load()
-        texts = [text for text in prompts for _ in range(count)] or crowded_prompts(count, sampling.seed)
+        texts = [text for text in prompts for _ in range(count)] or crowded_prompts(
+            count, sampling.seed, pipeline.default_size[0]
+        )
         pipeline.model.tokenizer.encode(texts)
         _require_objects(texts)
         judged: list[Judged] = []

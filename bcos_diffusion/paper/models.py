@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from bcos_diffusion.commands.options import Device, Dtype, Guidance, Sampling, Steps, Update
-from bcos_diffusion.shipped import SHIPPED
+from bcos_diffusion.shipped import locate
 
 if TYPE_CHECKING:
     from bcos_diffusion.pipeline import BcosDiffusionPipeline
@@ -44,7 +43,7 @@ class ManySampling:
         times = Counter(pipeline.name for _, pipeline in loaded)
         named: dict[str, tuple[Sampling, BcosDiffusionPipeline]] = {}
         for sampling, pipeline in loaded:
-            folder = Path(sampling.model or SHIPPED).resolve().name
+            folder = locate(sampling.model).resolve().name
             name = pipeline.name if times[pipeline.name] == 1 else f"{pipeline.name} ({folder})"
             while name in named:
                 name += "'"

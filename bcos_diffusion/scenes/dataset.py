@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from bcos_diffusion.scenes.captions import write
 from bcos_diffusion.scenes.layout import Placed, arrange, paint, visible_masks
-from bcos_diffusion.scenes.lexicon import COLOURS, NOUNS, plural
+from bcos_diffusion.scenes.lexicon import COLOURS, NOUNS, nouns, plural
 
 SPLITS = ("train", "validation", "test")
-_NOUNS, _COLOURS = sorted(NOUNS), sorted(COLOURS)
+_COLOURS = sorted(COLOURS)
 _HELD_OUT_SHARE = 0.05
 
 
@@ -54,14 +54,14 @@ def held_out_pairs() -> frozenset[tuple[str, str]]:
         digest = hashlib.sha256(f"{colour} {noun}".encode()).digest()
         return int.from_bytes(digest[:4], "big") / 2**32
 
-    return frozenset((c, n) for c in _COLOURS for n in _NOUNS if share(c, n) < _HELD_OUT_SHARE)
+    return frozenset((c, n) for c in _COLOURS for n in NOUNS if share(c, n) < _HELD_OUT_SHARE)
 
 
 _HELD_OUT = held_out_pairs()
 
 
 class Scenes:
-    """Seeded, index-addressable scenes of one to four objects on a coloured canvas.
+    """Seeded, index-addressable scenes of one to four objects on a coloured canvas, of the :func:`nouns` of their size.
 
     The splits draw from disjoint random streams; (colour, noun) pairs of :func:`held_out_pairs` are in
     the test split alone. Raises ValueError for an unknown split, a size under 24 or a length under 1.
@@ -73,6 +73,7 @@ class Scenes:
         if size < 24 or length < 1:
             raise ValueError(f"size must be at least 24 and length at least 1, got {size} and {length}")
         self.size, self.split, self.seed, self.length = size, split, seed, length
+        self.nouns = nouns(size)
 
     def __len__(self) -> int:
         return self.length
@@ -98,13 +99,13 @@ class Scenes:
             distinct = int(rng.integers(3, 5))
         elif kind >= 0.28:
             distinct = 2
-        nouns = [_NOUNS[i] for i in rng.choice(len(_NOUNS), distinct, replace=False)]
-        colour = self._colour(rng, nouns)
-        objects, relation = arrange(rng, nouns, count, self.size)
-        return paint(objects, COLOURS[colour], self.size), write(rng, nouns, count, relation, colour), objects, colour
+        chosen = [self.nouns[i] for i in rng.choice(len(self.nouns), distinct, replace=False)]
+        colour = self._colour(rng, chosen)
+        objects, relation = arrange(rng, chosen, count, self.size)
+        return paint(objects, COLOURS[colour], self.size), write(rng, chosen, count, relation, colour), objects, colour
 
-    def _colour(self, rng: np.random.Generator, nouns: list[str]) -> str:
-        held_out = [c for c in _COLOURS if any((c, n) in _HELD_OUT for n in nouns)]
+    def _colour(self, rng: np.random.Generator, chosen: list[str]) -> str:
+        held_out = [c for c in _COLOURS if any((c, n) in _HELD_OUT for n in chosen)]
         if self.split == "test":
             choice = held_out if held_out and rng.random() < 0.25 else _COLOURS
         else:
@@ -112,13 +113,14 @@ class Scenes:
         return choice[int(rng.integers(len(choice)))]
 
 
-def prompts(count: int, seed: int = 0) -> list[str]:
-    """``count`` full sentences with articles and prepositions, for evaluation and sample sheets."""
+def prompts(count: int, seed: int = 0, size: int = 32) -> list[str]:
+    """``count`` full sentences about scenes of side ``size``, for evaluation and sample sheets."""
+    known = nouns(size)
     rng = np.random.Generator(np.random.PCG64([seed, len(SPLITS)]))
     relations = ("to the left of", "to the right of", "above", "below")
     texts = []
     for number in range(count):
-        first, second = (_with_article(_NOUNS[i]) for i in rng.choice(len(_NOUNS), 2, replace=False))
+        first, second = (_with_article(known[i]) for i in rng.choice(len(known), 2, replace=False))
         colour = _COLOURS[int(rng.integers(len(_COLOURS)))]
         ground = f"on {_with_article(colour)} background"
         relation = relations[int(rng.integers(4))]

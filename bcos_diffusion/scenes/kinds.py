@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from bcos_diffusion.scenes.lexicon import COLOURS, NOUNS, NUMERALS, plural
+from bcos_diffusion.scenes.lexicon import COLOURS, NUMERALS, nouns, plural
 
-KINDS: tuple[tuple[str, ...], ...] = (
-    tuple(sorted(NOUNS)),
-    tuple(sorted(plural(noun) for noun in NOUNS)),
+_KINDS: tuple[tuple[str, ...], ...] = (
     tuple(sorted(COLOURS)),
     ("left", "right"),
     ("above", "below"),
@@ -18,9 +16,13 @@ KINDS: tuple[tuple[str, ...], ...] = (
 )
 
 
-def stand_ins(word: str) -> tuple[str, ...]:
-    """The other words of a word's kind, sorted within it. Raises ValueError for a word of no known kind."""
-    for kind in KINDS:
+def stand_ins(word: str, size: int = 32) -> tuple[str, ...]:
+    """The other words of a word's kind in scenes of side ``size``, sorted within it.
+
+    Raises ValueError for a word of no known kind.
+    """
+    known = nouns(size)
+    for kind in (known, tuple(sorted(plural(noun) for noun in known)), *_KINDS):
         if word in kind:
             return tuple(other for other in kind if other != word)
     raise ValueError(f"no word is known that could stand in for {word!r}: only words of scenes have a kind")

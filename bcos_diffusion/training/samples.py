@@ -22,7 +22,7 @@ CAPTION_HEIGHT = 14
 def sample_prompts(data: TrainingSource, tokenizer: Tokenizer | ClipTokenizer, count: int = 16) -> list[str]:
     """Prompts to watch a run by: sentences about scenes, or else the first captions of the data that fit the text."""
     if isinstance(data, SceneSource):
-        texts = prompts(count, seed=0)
+        texts = prompts(count, seed=0, size=data.size)
     else:
         _, texts = data.batch(range(min(len(data), 4 * count)))
     return [text for text in texts if _fits(text, tokenizer)][:count]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from references.scenes import rendered
 
-from bcos_diffusion.scenes import COLOURS, NOUNS, Scene, Scenes, held_out_pairs, prompts, vocabulary
+from bcos_diffusion.scenes import COLOURS, NOUNS, Scene, Scenes, held_out_pairs, nouns, prompts, vocabulary
 from bcos_diffusion.scenes.lexicon import NUMERALS, plural
 from bcos_diffusion.scenes.sheet import highlight, write_sheets
 from bcos_diffusion.text.function_words import ARTICLES, FUNCTION_WORDS, PREPOSITIONS
@@ -130,12 +130,25 @@ def test_captions_have_no_constant_word_and_come_in_many_forms() -> None:
     assert {word for words in captions for word in words} <= set(vocabulary())
 
 
+def test_finer_scenes_name_finer_nouns() -> None:
+    data, drawn = Scenes(size=64, seed=3), set()
+    for scene in map(data.__getitem__, range(400)):
+        drawn |= {placed.noun for placed in scene.objects}
+        assert set(scene.words) <= set(vocabulary(64))
+    assert len(drawn - {*nouns(32)}) > 80 and len(drawn & {*nouns(32)}) > 50
+    fine = {word for text in prompts(80, size=64) for word in text.split()}
+    assert fine <= set(vocabulary(64)) and not fine <= set(vocabulary(32))
+
+
 def form(word: str) -> str:
     return "N" if word in NOUN_OF else "C" if word in COLOURS else word
 
 
 def test_the_lexicon_is_as_large_as_promised() -> None:
-    assert len(NOUNS) >= 60 and NOUNS.keys() >= {"banana", "cat", "goat", "flamingo", "penguin"}
+    assert len(nouns(32)) >= 60 and {*nouns(32)} >= {"banana", "cat", "goat", "flamingo", "penguin"}
+    assert len(nouns(64)) >= 150 and {*nouns(32)} < {*nouns(64)} == NOUNS.keys()
+    assert nouns(63) == nouns(32) and nouns(128) == nouns(64) and [*nouns(64)] == sorted(NOUNS)
+    assert len(set(NOUNS.values())) == len(NOUNS)
     assert len(COLOURS) >= 8
     assert not {form for noun in NOUNS for form in (noun, plural(noun))} & COLOURS.keys()
     assert len(NOUN_OF) == 2 * len(NOUNS)
@@ -202,8 +215,8 @@ def test_seeds_and_splits_give_different_pictures() -> None:
 
 
 def test_held_out_pairs_are_in_the_test_split_alone() -> None:
-    pairs = held_out_pairs()
-    assert 0.02 < len(pairs) / (len(NOUNS) * len(COLOURS)) < 0.1
+    pairs = {(colour, noun) for colour, noun in held_out_pairs() if noun in nouns(SIZE)}
+    assert 0.02 < len(pairs) / (len(nouns(SIZE)) * len(COLOURS)) < 0.1
     shown = {
         split: {(scene.background, p.noun) for scene in scenes(split, 1200) for p in scene.objects}
         for split in ("train", "validation", "test")

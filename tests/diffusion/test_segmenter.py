@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bcos_diffusion.evaluation.segmenter import CLASSES, SHIPPED, Segmenter, nearest_colour
+from bcos_diffusion.evaluation.segmenter import Segmenter, classes, nearest_colour, shipped
 from bcos_diffusion.evaluation.segmenter.degradation import Degradation, degrade, draw
 from bcos_diffusion.evaluation.segmenter.pictures import generator, labels, picture
 from bcos_diffusion.evaluation.segmenter.scores import intersection_over_union, overlap, score
@@ -39,7 +39,7 @@ def test_shipped_weights_find_the_objects_of_held_out_scenes(segmenter: Segmente
 
 
 def test_they_are_small_and_have_their_card(segmenter: Segmenter) -> None:
-    assert sum(path.stat().st_size for path in SHIPPED.iterdir()) <= 2e6
+    assert sum(path.stat().st_size for path in shipped(32).iterdir()) <= 2e6
     assert "CC BY-SA 4.0" in segmenter.card["licence"] and "OpenMoji" in segmenter.card["licence"]
     assert segmenter.size == 32 and segmenter.name == f"segmenter-{segmenter.card['sha256'][:8]}"
 
@@ -73,7 +73,7 @@ def test_the_nearest_colour_is_that_of_the_background_alone() -> None:
 def test_pictures_of_any_size_and_number(segmenter: Segmenter) -> None:
     images = torch.rand(3, 3, 37, 50, generator=torch.Generator().manual_seed(0))
     probabilities = segmenter.probabilities(images)
-    assert probabilities.shape == (3, len(CLASSES), 37, 50)
+    assert probabilities.shape == (3, len(classes(32)), 37, 50)
     assert torch.allclose(probabilities.sum(1), torch.ones(3, 37, 50), atol=1e-5)
     assert torch.equal(probabilities.argmax(1), segmenter.classes(images))
     assert torch.allclose(segmenter.features(images)[1:2], segmenter.features(images[1:2]), atol=1e-5)
@@ -84,21 +84,24 @@ def test_pictures_of_any_size_and_number(segmenter: Segmenter) -> None:
 
 def test_a_damaged_or_foreign_folder_is_told(tmp_path: Path) -> None:
     def copy(name: str) -> Path:
-        return Path(shutil.copytree(SHIPPED, tmp_path / name))
+        return Path(shutil.copytree(shipped(32), tmp_path / name))
 
     with pytest.raises(FileNotFoundError, match=r"card\.json does not exist"):
         Segmenter.load(tmp_path)
     cut = copy("cut")
-    (cut / "model.safetensors").write_bytes((SHIPPED / "model.safetensors").read_bytes()[:-100])
+    (cut / "model.safetensors").write_bytes((shipped(32) / "model.safetensors").read_bytes()[:-100])
     with pytest.raises(ValueError, match="not a readable safetensors"):
         Segmenter.load(cut)
-    flipped, weights = copy("flipped"), bytearray((SHIPPED / "model.safetensors").read_bytes())
+    flipped, weights = copy("flipped"), bytearray((shipped(32) / "model.safetensors").read_bytes())
     weights[-5] ^= 1
     (flipped / "model.safetensors").write_bytes(weights)
     with pytest.raises(ValueError, match="digests differ"):
         Segmenter.load(flipped)
     other = copy("other")
-    (other / "card.json").write_text(json.dumps(read_json(SHIPPED / "card.json") | {"classes": ["cat"]}))
+    (other / "card.json").write_text(json.dumps(read_json(shipped(32) / "card.json") | {"classes": ["cat"]}))
+    with pytest.raises(ValueError, match="not of the 66 classes of scenes of side 32"):
+        Segmenter.load(other)
+    (other / "card.json").write_text("{}")
     with pytest.raises(ValueError, match="not the card of a segmenter"):
         Segmenter.load(other)
 
@@ -109,14 +112,14 @@ def test_the_labels_of_scenes_are_their_visible_masks() -> None:
         found = labels(scene)
         for noun in {placed.noun for placed in scene.objects}:
             seen = np.any([p.mask for p in scene.objects if p.noun == noun], axis=0)
-            assert np.array_equal(found == CLASSES.index(noun), seen)
-        assert set(np.unique(found)) <= {0} | {CLASSES.index(p.noun) for p in scene.objects}
+            assert np.array_equal(found == classes(32).index(noun), seen)
+        assert set(np.unique(found)) <= {0} | {classes(32).index(p.noun) for p in scene.objects}
 
 
 def test_scores_are_those_counted_pixel_by_pixel() -> None:
     rng = np.random.Generator(np.random.PCG64(0))
     truth, found = rng.integers(0, 5, (2, 9, 9))
-    iou = intersection_over_union(overlap(truth, found))
+    iou = intersection_over_union(overlap(truth, found, 66))
     pixels = [(a, b) for a, b in zip(truth.flat, found.flat, strict=True)]
     for number in range(5):
         both = sum(a == b == number for a, b in pixels)

@@ -3,7 +3,7 @@
 ``python -m bcos_diffusion.evaluation.segmenter --out FOLDER`` trains it again.
 """
 
-from bcos_diffusion.evaluation.segmenter.network import CLASSES
-from bcos_diffusion.evaluation.segmenter.segmenter import SHIPPED, Segmenter, nearest_colour
+from bcos_diffusion.evaluation.segmenter.classes import classes
+from bcos_diffusion.evaluation.segmenter.segmenter import Segmenter, nearest_colour, shipped
 
-__all__ = ["CLASSES", "SHIPPED", "Segmenter", "nearest_colour"]
+__all__ = ["Segmenter", "classes", "nearest_colour", "shipped"]

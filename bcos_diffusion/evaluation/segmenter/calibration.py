@@ -6,6 +6,7 @@ the share is chosen on the same scenes bent, blurred and tinted as unsure genera
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -60,14 +61,14 @@ def _shares(segmenter: Segmenter, count: int, degraded: bool) -> tuple[NDArray[n
             truth = torch.from_numpy(np.stack([labels(scene) for scene in batch]))
             images = degrade(images, truth, [draw(generator(0, i, part=2), segmenter.size) for i in numbers])[0]
         for scene, classes in zip(batch, segmenter.classes(images), strict=True):
-            own, rest = _split(classes, [placed.noun for placed in scene.objects])
+            own, rest = _split(classes, [placed.noun for placed in scene.objects], segmenter.names)
             there += own
             others.append(max(rest, default=0.0))
     return np.array(there), np.array(others)
 
 
-def _split(classes: Tensor, nouns: list[str]) -> tuple[list[float], list[float]]:
+def _split(classes: Tensor, nouns: list[str], names: Sequence[str]) -> tuple[list[float], list[float]]:
     """The shares of a scene's own nouns, and of all others."""
-    shares = area_shares(classes, len(nouns))
+    shares = area_shares(classes, len(nouns), names)
     own = [shares.get(noun, 0.0) for noun in dict.fromkeys(nouns)]
     return own, [share for noun, share in shares.items() if noun not in nouns]

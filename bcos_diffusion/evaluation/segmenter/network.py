@@ -6,12 +6,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bcos_diffusion.scenes import NOUNS
-
-CLASSES = ("background", *sorted(NOUNS))
-"""Class 0 is what no object covers; class i is noun i in alphabetical order."""
-NUMBER = {name: number for number, name in enumerate(CLASSES)}
-
 _WIDTHS = (24, 64, 128, 128)
 _FINE = 32
 _GROUP = 8
@@ -39,10 +33,10 @@ class _Residual(nn.Module):
 class SegmenterNetwork(nn.Module):
     """A small U-Net (Ronneberger et al., 2015): three halvings, sums instead of joins on the way up.
 
-    rgb ``[N, 3, H, W]`` in [0, 1], any size, to logits ``[N, 66, H, W]`` over :data:`CLASSES`.
+    rgb ``[N, 3, H, W]`` in [0, 1], any size, to logits ``[N, classes, H, W]``.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, classes: int) -> None:
         super().__init__()
         first, *rest = _WIDTHS
         self.stem = nn.Sequential(_Convolution(3, first), _Convolution(first, first))
@@ -55,10 +49,10 @@ class SegmenterNetwork(nn.Module):
             nn.Conv2d(below, above, 1, bias=False) for above, below in zip((_FINE, *rest), rest, strict=False)
         )
         self.merge = nn.ModuleList((_Convolution(first + _FINE, _FINE), _Convolution(rest[0], rest[0]), nn.Identity()))
-        self.head = nn.Conv2d(_FINE, len(CLASSES), 1)
+        self.head = nn.Conv2d(_FINE, classes, 1)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Logits ``[N, 66, H, W]``."""
+        """Logits ``[N, classes, H, W]``."""
         height, width = image.shape[-2:]
         maps = self.maps(image)[0]
         return self.head(maps)[..., :height, :width]

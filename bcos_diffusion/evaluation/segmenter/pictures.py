@@ -10,14 +10,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from bcos_diffusion.evaluation.segmenter.network import NUMBER
-from bcos_diffusion.scenes import COLOURS, NOUNS, Scene, Scenes
+from bcos_diffusion.evaluation.segmenter.classes import numbers
+from bcos_diffusion.scenes import COLOURS, Scene, Scenes, nouns
 from bcos_diffusion.scenes.sprites import sprite
 
 Pixels = NDArray[np.float32]
 Labels = NDArray[np.int64]
 
-_NOUNS = sorted(NOUNS)
 _GROUNDS = np.array(list(COLOURS.values()), np.float32) / 255
 _STREAM = 17  # apart from the streams of Scenes, which are numbered by split
 _OF_SCENES = 0.4
@@ -29,10 +28,10 @@ _SOLID = 0.5
 
 def labels(scene: Scene) -> Labels:
     """The class of each pixel ``[H, W]`` of a scene, by the visible masks of its objects."""
-    found = np.zeros(scene.image.shape[:2], np.int64)
+    found, number = np.zeros(scene.image.shape[:2], np.int64), numbers(len(scene.image))
     for placed in scene.objects:
         assert placed.mask is not None
-        found[placed.mask] = NUMBER[placed.noun]
+        found[placed.mask] = number[placed.noun]
     return found
 
 
@@ -59,27 +58,28 @@ def strange(rng: np.random.Generator, size: int) -> tuple[Pixels, Labels]:
     classes = np.zeros((size, size), np.int64)
     count = int(rng.choice(len(_COUNTS), p=_COUNTS))
     cells = _cells(rng, size) if 1 < count <= 4 and rng.random() < 0.6 else None
-    noun = _noun(rng)
+    names, number_of = nouns(size), numbers(size)
+    noun = _noun(rng, names)
     for number in range(count):
         if rng.random() < 0.8:
-            noun = _noun(rng)
+            noun = _noun(rng, names)
         share = rng.uniform(0.38, 0.95) if count == 1 else rng.uniform(0.36, 0.54)
-        pixels = _broken(rng, noun, round(share * size))
+        pixels = _broken(rng, noun, round(share * size), names)
         for _ in range(4):
             corner = _corner(rng, size, pixels.shape[:2], None if cells is None else cells[number])
             if _covered(classes, pixels, corner) < _MOST_COVERED:
-                _put(canvas, classes, pixels, corner, NUMBER[noun])
+                _put(canvas, classes, pixels, corner, number_of[noun])
                 break
         if rng.random() < 0.06:
-            blob = _blob(rng, round(rng.uniform(0.2, 0.5) * size))
+            blob = _blob(rng, round(rng.uniform(0.2, 0.5) * size), names)
             corner = _corner(rng, size, blob.shape[:2], None)
             if _covered(classes, blob, corner) < _MOST_COVERED:
                 _put(canvas, classes, blob, corner, 0)
     return np.ascontiguousarray(canvas.transpose(2, 0, 1)), classes
 
 
-def _noun(rng: np.random.Generator) -> str:
-    return _NOUNS[int(rng.integers(len(_NOUNS)))]
+def _noun(rng: np.random.Generator, names: tuple[str, ...]) -> str:
+    return names[int(rng.integers(len(names)))]
 
 
 def _ground(rng: np.random.Generator) -> Pixels:
@@ -107,13 +107,13 @@ def _corner(
     return round(top), round(left)
 
 
-def _broken(rng: np.random.Generator, noun: str, extent: int) -> Pixels:
+def _broken(rng: np.random.Generator, noun: str, extent: int, names: tuple[str, ...]) -> Pixels:
     """A sprite ``[h, w, 4]`` that may be mirrored, mixed with another, cut off along a line, or faded."""
     pixels = sprite(noun, extent).copy()
     if rng.random() < 0.1:
         pixels = pixels[:, ::-1].copy()
     if rng.random() < 0.15:
-        pixels[..., :3] = _mixed(rng, pixels, extent)
+        pixels[..., :3] = _mixed(rng, pixels, extent, names)
     if rng.random() < 0.12:
         pixels *= _half_plane(rng, pixels.shape[:2])[..., None]
     if rng.random() < 0.15:
@@ -121,12 +121,12 @@ def _broken(rng: np.random.Generator, noun: str, extent: int) -> Pixels:
     return pixels
 
 
-def _mixed(rng: np.random.Generator, pixels: Pixels, extent: int) -> Pixels:
+def _mixed(rng: np.random.Generator, pixels: Pixels, extent: int, names: tuple[str, ...]) -> Pixels:
     """The colours of a sprite with up to 35% of those of another, or of one plain colour, within its outline."""
     alpha, share = pixels[..., 3:], np.float32(rng.uniform(0.1, 0.35))
     other = np.broadcast_to(rng.random(3).astype(np.float32), pixels[..., :3].shape)
     if rng.random() < 0.6:
-        drawn = sprite(_noun(rng), extent)[: pixels.shape[0], : pixels.shape[1]]
+        drawn = sprite(_noun(rng, names), extent)[: pixels.shape[0], : pixels.shape[1]]
         other = other.copy()
         under = other[: drawn.shape[0], : drawn.shape[1]]
         under[:] = drawn[..., :3] + (1 - drawn[..., 3:]) * under
@@ -142,12 +142,12 @@ def _half_plane(rng: np.random.Generator, shape: tuple[int, ...]) -> Pixels:
     return (along <= low + rng.uniform(0.55, 0.85) * (high - low)).astype(np.float32)
 
 
-def _blob(rng: np.random.Generator, extent: int) -> Pixels:
+def _blob(rng: np.random.Generator, extent: int, names: tuple[str, ...]) -> Pixels:
     """What is no object: the mean of five sprites, or a smooth spot of one colour."""
     if rng.random() < 0.5:
         found = np.zeros((extent, extent, 4), np.float32)
         for _ in range(5):
-            one = sprite(_noun(rng), extent)
+            one = sprite(_noun(rng, names), extent)
             found[: one.shape[0], : one.shape[1]] += one / 5
         return found
     middle, across = (extent - 1) / 2, np.maximum(extent * rng.uniform(0.25, 0.5, 2), 1)

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bcos_diffusion.encoding import from_pixels
-from bcos_diffusion.evaluation.segmenter.network import CLASSES, NUMBER
+from bcos_diffusion.evaluation.segmenter.classes import classes as classes_of
+from bcos_diffusion.evaluation.segmenter.classes import numbers
 from bcos_diffusion.evaluation.segmenter.pictures import labels
 from bcos_diffusion.evaluation.statistics import bootstrap, mean
 from bcos_diffusion.scenes import Scenes
@@ -18,15 +19,15 @@ from bcos_diffusion.scenes import Scenes
 BATCH = 50
 
 
-def overlap(truth: NDArray[np.int64], found: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The pixels of each class in both, in either: ``[2, 66]``."""
-    there, seen = (np.bincount(part.ravel(), minlength=len(CLASSES)) for part in (truth, found))
-    both = np.bincount(truth[truth == found], minlength=len(CLASSES))
+def overlap(truth: NDArray[np.int64], found: NDArray[np.int64], number: int) -> NDArray[np.int64]:
+    """The pixels of each of ``number`` classes in both, in either: ``[2, number]``."""
+    there, seen = (np.bincount(part.ravel(), minlength=number) for part in (truth, found))
+    both = np.bincount(truth[truth == found], minlength=number)
     return np.stack([both, there + seen - both])
 
 
 def intersection_over_union(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """IoU of each class by an :func:`overlap` ``[2, 66]``; NaN for one that is neither there nor found."""
+    """IoU of each class by an :func:`overlap` ``[2, classes]``; NaN for one that is neither there nor found."""
     both, either = counts.astype(float)
     return np.divide(both, either, out=np.full(len(both), np.nan), where=either > 0)
 
@@ -40,7 +41,7 @@ def score(
     scene's pixels of that noun; both with 95% intervals over scenes. ``by_noun``; ``background``; ``pixels``: the
     share given the right class.
     """
-    scenes = Scenes(size=size, split=split)
+    scenes, names, number = Scenes(size=size, split=split), classes_of(size), numbers(size)
     counts: list[NDArray[np.int64]] = []
     objects: list[list[float]] = []
     for first in range(0, count, BATCH):
@@ -48,9 +49,9 @@ def score(
         images = from_pixels(np.stack([scene.image for scene in batch]))
         for scene, found in zip(batch, classes(images).numpy(), strict=True):
             truth = labels(scene)
-            counts.append(overlap(truth, found))
+            counts.append(overlap(truth, found, len(names)))
             iou = intersection_over_union(counts[-1])
-            objects.append([float(iou[NUMBER[noun]]) for noun in {p.noun for p in scene.objects}])
+            objects.append([float(iou[number[noun]]) for noun in {p.noun for p in scene.objects}])
     total = np.sum(counts, axis=0)
     iou = intersection_over_union(total)
     return {
@@ -60,7 +61,7 @@ def score(
         "miou_objects": bootstrap(objects, lambda drawn: mean([v for scene in drawn for v in scene])),
         "background": float(iou[0]),
         "pixels": float(total[0].sum() / (count * size * size)),
-        "by_noun": dict(zip(CLASSES[1:], iou[1:].tolist(), strict=True)),
+        "by_noun": dict(zip(names[1:], iou[1:].tolist(), strict=True)),
     }
 
 

@@ -14,17 +14,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bcos_diffusion.evaluation.segmenter.network import CLASSES, NUMBER, SegmenterNetwork
+from bcos_diffusion.evaluation.segmenter.classes import classes, numbers
+from bcos_diffusion.evaluation.segmenter.network import SegmenterNetwork
 from bcos_diffusion.evaluation.words import SINGULAR
 from bcos_diffusion.scenes import COLOURS
+from bcos_diffusion.scenes.lexicon import FINE_FROM
 from bcos_kernels.files import read_json, read_tensors, write_json, write_tensors
 
 FORMAT = "bcos_diffusion.segmenter/1"
-SHIPPED = Path(__file__).parent / "weights"
 
 _BATCH = 64
 _COLOUR_NAMES = tuple(COLOURS)
 _COLOURS = torch.tensor(list(COLOURS.values())) / 255
+
+
+def shipped(size: int) -> Path:
+    """The folder of the segmenter that comes with the package for pictures of side ``size``."""
+    return Path(__file__).parent / "weights" / ("scenes-64" if size >= FINE_FROM else "scenes-32")
 
 
 class Segmenter:
@@ -35,20 +41,23 @@ class Segmenter:
         self.card = dict(card)
 
     @classmethod
-    def load(cls, folder: Path = SHIPPED, device: torch.device | str = "cpu") -> Segmenter:
-        """The segmenter in a folder; by default the one that comes with the package.
+    def load(cls, folder: Path = shipped(32), device: torch.device | str = "cpu") -> Segmenter:
+        """The segmenter in a folder; by default the one that comes with the package for 32 pixels.
 
         Raises FileNotFoundError where a file is missing, ValueError where one is damaged or of another version.
         """
         card, path = read_json(folder / "card.json"), folder / "model.safetensors"
-        if not isinstance(card, dict) or card.get("format") != FORMAT or card.get("classes") != list(CLASSES):
+        if not isinstance(card, dict) or card.get("format") != FORMAT or "size" not in card.get("recipe", ()):
+            raise ValueError(f"{folder / 'card.json'} is not the card of a segmenter ({FORMAT!r})")
+        names = classes(card["recipe"]["size"])
+        if card.get("classes") != list(names):
             raise ValueError(
-                f"{folder / 'card.json'} is not the card of a segmenter of these {len(CLASSES)} classes ({FORMAT!r})"
+                f"{folder / 'card.json'} is not of the {len(names)} classes of scenes of side {card['recipe']['size']}"
             )
         tensors = read_tensors(path)
         if hashlib.sha256(path.read_bytes()).hexdigest() != card.get("sha256"):
             raise ValueError(f"{path} is not the file that its card.json describes: the digests differ; train it again")
-        network = SegmenterNetwork()
+        network = SegmenterNetwork(len(names))
         try:
             network.load_state_dict(tensors)
         except RuntimeError as error:
@@ -57,11 +66,12 @@ class Segmenter:
 
     @staticmethod
     def save(folder: Path, weights: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-        """Write weights in bf16 and their card, ``facts`` included, into ``folder``."""
+        """Write weights in bf16 and their card, ``facts`` with the recipe included, into ``folder``."""
         path = folder / "model.safetensors"
         write_tensors(path, {name: tensor.to(torch.bfloat16) for name, tensor in weights.items()})
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        write_json(folder / "card.json", {**facts, "format": FORMAT, "classes": list(CLASSES), "sha256": digest})
+        names = list(classes(facts["recipe"]["size"]))
+        write_json(folder / "card.json", {**facts, "format": FORMAT, "classes": names, "sha256": digest})
 
     @property
     def name(self) -> str:
@@ -74,24 +84,29 @@ class Segmenter:
         return int(self.card["recipe"]["size"])
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """What the numbers of classes stand for."""
+        return classes(self.size)
+
+    @property
     def present_share(self) -> float:
         """The share of a noun's usual area from which on it counts as drawn, chosen on validation scenes."""
         return float(self.card["present_share"])
 
     @torch.no_grad()
     def logits(self, images: Tensor) -> Tensor:
-        """Log-odds ``[N, 66, H, W]``, fp32 on the CPU, of rgb images ``[N, 3, H, W]`` in [0, 1].
+        """Log-odds ``[N, classes, H, W]``, fp32 on the CPU, of rgb images ``[N, 3, H, W]`` in [0, 1].
 
         Raises ValueError for a tensor of another shape or type.
         """
         return torch.cat([self.network(part).cpu() for part in self._batches(images)])
 
     def probabilities(self, images: Tensor) -> Tensor:
-        """How likely each class is at each pixel: ``[N, 66, H, W]`` of images ``[N, 3, H, W]``."""
+        """How likely each class is at each pixel: ``[N, classes, H, W]`` of images ``[N, 3, H, W]``."""
         return self.logits(images).softmax(1)
 
     def classes(self, images: Tensor) -> Tensor:
-        """The number of each pixel's likeliest class in ``CLASSES``: ``[N, H, W]`` of images ``[N, 3, H, W]``."""
+        """The number of each pixel's likeliest class in :attr:`names`: ``[N, H, W]`` of images ``[N, 3, H, W]``."""
         return self.logits(images).argmax(1)
 
     def masks(self, image: Tensor, words: Sequence[str]) -> dict[str, Tensor]:
@@ -100,11 +115,12 @@ class Segmenter:
         A noun, singular or plural, has the pixels of its class: none where it was not drawn. A colour has the
         background's pixels, and is left out where the background is of another colour.
         """
-        classes = self.classes(image[None])[0]
-        found = {word: classes == NUMBER[SINGULAR[word]] for word in words if word in SINGULAR}
-        colour = nearest_colour(image, classes)
+        seen, number = self.classes(image[None])[0], numbers(self.size)
+        named = {word: SINGULAR[word] for word in words if word in SINGULAR}
+        found = {word: seen == number.get(noun, -1) for word, noun in named.items()}
+        colour = nearest_colour(image, seen)
         if colour in words:
-            found[str(colour)] = classes == 0
+            found[str(colour)] = seen == 0
         return found
 
     @torch.no_grad()

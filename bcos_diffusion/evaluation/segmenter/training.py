@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from bcos_diffusion.evaluation.segmenter.classes import classes
 from bcos_diffusion.evaluation.segmenter.degradation import degrade, draw
 from bcos_diffusion.evaluation.segmenter.network import SegmenterNetwork
 from bcos_diffusion.evaluation.segmenter.pictures import generator, picture
@@ -75,7 +76,7 @@ def train(
     """
     last = recipe.steps if until is None else min(until, recipe.steps)
     torch.manual_seed(recipe.seed)
-    network = SegmenterNetwork().train()
+    network = SegmenterNetwork(len(classes(recipe.size))).train()
     optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.rate, weight_decay=_WEIGHT_DECAY)
     ema, progress = start_ema(network), Progress()
     clean(folder)

@@ -87,10 +87,11 @@ def test_clip_words_are_taken_out_where_the_layout_stays() -> None:
         LeaveOneOut("swap").denoise(pipeline, pipeline.model.tokenizer.encode(["a dragon"]), x_t, t)
 
 
-def test_every_word_of_a_scene_has_others_of_its_kind() -> None:
-    for word in vocabulary():
-        others = stand_ins(word)
-        assert word not in others and set(others) <= set(vocabulary())
+@pytest.mark.parametrize("size", [32, 64])
+def test_every_word_of_a_scene_has_others_of_its_kind(size: int) -> None:
+    for word in vocabulary(size):
+        others = stand_ins(word, size)
+        assert word not in others and set(others) <= set(vocabulary(size))
         assert {group(other) for other in others} == {group(word)}, word
 
 

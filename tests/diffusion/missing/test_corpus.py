@@ -9,13 +9,14 @@ from bcos_diffusion.scenes.lexicon import plural
 from bcos_diffusion.text import Tokenizer
 
 
-def test_splits_are_disjoint_and_seeded() -> None:
-    validation, test = asked("validation", 200), asked("test", 200)
-    assert validation == asked("validation", 200) and validation != asked("validation", 200, seed=1)
+@pytest.mark.parametrize("size", [32, 64])
+def test_splits_are_disjoint_and_seeded(size: int) -> None:
+    validation, test = asked("validation", 200, size=size), asked("test", 200, size=size)
+    assert validation == asked("validation", 200, size=size) != asked("validation", 200, 1, size)
     assert not {a.prompt for a in validation} & {a.prompt for a in test}
     assert not {a.seed for a in validation} & {a.seed for a in test}
     assert len({a.prompt for a in test}) == 200
-    Tokenizer(vocabulary()).encode([a.prompt for a in validation + test])
+    Tokenizer(vocabulary(size)).encode([a.prompt for a in validation + test])
 
 
 def test_prompts_name_objects_and_hold_pairs_out() -> None:
