@@ -3,24 +3,23 @@
     python benchmarks/ship_weights.py --run runs/scenes --name scenes-32 --guidance 2
 
 Writes bf16 weights, the configuration with its sampling defaults, the curves of the run, and every fifth report of
-its log to benchmarks/results/training.json. The model card beside the weights is written by hand.
+its log to benchmarks/results/training_NAME.json. The model card beside the weights is written by hand.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 import matplotlib
 import torch
+from training_log import keep
 
 from bcos_diffusion.pipeline import BcosDiffusionPipeline, Defaults
 from bcos_diffusion.shipped import SHIPPED
-from bcos_kernels.files import write_atomically, write_json
+from bcos_kernels.files import write_atomically
 
-LIMIT_MB = 16
-LOG = Path(__file__).parent / "results" / "training.json"
+LIMIT_MB = 32
 
 
 def draw_curves(entries: list[dict[str, float]], path: Path) -> None:
@@ -50,18 +49,16 @@ def main() -> None:
     parser.add_argument("--name", required=True)
     parser.add_argument("--steps", type=int, default=25)
     parser.add_argument("--guidance", type=float, default=2.0)
-    parser.add_argument("--out", type=Path, default=SHIPPED)
+    parser.add_argument("--weights", type=Path, help="pipeline folder to ship, if not the run's own")
     options = parser.parse_args()
-    trained = BcosDiffusionPipeline.from_pretrained(options.run / "pipeline")
+    trained = BcosDiffusionPipeline.from_pretrained(options.weights or options.run / "pipeline")
     defaults = Defaults(steps=options.steps, guidance=options.guidance)
     shipped = BcosDiffusionPipeline(trained.model, defaults, options.name)
-    shipped.save_pretrained(options.out, dtype=torch.bfloat16)
-    lines = (options.run / "log.jsonl").read_text(encoding="utf-8").splitlines()
-    entries = [json.loads(line) for line in lines]
-    draw_curves(entries, options.out / "curves.png")
-    write_json(LOG, {"model": options.name, "reports": entries[::5]})
-    size = sum(file.stat().st_size for file in options.out.iterdir()) / 1e6
-    print(f"{options.out}: {size:.1f} MB of at most {LIMIT_MB}")
+    out = SHIPPED.parent / options.name
+    shipped.save_pretrained(out, dtype=torch.bfloat16)
+    draw_curves(keep(options.run, options.name), out / "curves.png")
+    size = sum(file.stat().st_size for file in out.iterdir()) / 1e6
+    print(f"{out}: {size:.1f} MB of at most {LIMIT_MB}")
     if size > LIMIT_MB:
         raise SystemExit(f"too large to ship: {size:.1f} MB")
 

@@ -26,8 +26,9 @@ def measure(
     """How well each score tells drawn from missing objects, at each moment, with 95% intervals over pictures.
 
     judged: test pictures; exact, heat: calibrations on validation pictures, of contributions and of attention; steps:
-    of a whole run. ``at`` has one entry per moment, by step; ``judge`` is the segmenter on what is predicted then, an
-    upper bound. ``clear_auroc`` leaves out the objects that are half there.
+    of a whole run. ``at`` has one entry per moment, by step; ``judge`` is the segmenter on what is predicted then:
+    the truth at the end, and early no more than what can be seen already. ``clear_auroc`` leaves out the objects that
+    are half there.
     """
     drawn = [d for one in judged for d in one.drawn]
     scores: dict[str, Score] = {
