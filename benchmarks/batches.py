@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    pipeline = BcosDiffusionPipeline.from_pretrained()
+    pipeline = BcosDiffusionPipeline.from_pretrained("scenes-32")
     rows: list[dict[str, Any]] = []
     for batch in (1, 2, 4, 8):
         jobs = [

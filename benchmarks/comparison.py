@@ -1,4 +1,4 @@
-"""The paper's four models, small and trained alike on scenes, beside each other and beside the shipped model.
+"""The paper's four models, small and trained alike on scenes, beside each other and beside scenes-32.
 
     python -m benchmarks.scenes_clip --out runs/scenes-clip
     python benchmarks/comparison.py --train --runs runs --out benchmarks/results/comparison.json
@@ -21,7 +21,6 @@ from PIL import Image
 
 from bcos_diffusion import cli
 from bcos_diffusion.scenes import Scenes
-from bcos_diffusion.shipped import SHIPPED
 from bcos_kernels.files import write_json
 
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
@@ -70,7 +69,7 @@ def measure(runs: Path) -> None:
             if not (target / f"{command}.json").is_file():
                 said = from_scene(out) if command == "epsilon" else ["--count", COUNTS[command]]
                 run("paper", command, "--model", folders[name], *said, "--out", target)
-    many = [word for folder in (*folders.values(), SHIPPED) for word in ("--model", folder)]
+    many = [word for folder in (*folders.values(), "scenes-32") for word in ("--model", folder)]
     run("paper", "samples", *PROMPTS, *many, "--out", out / "samples")
     run("paper", "quality", *many, "--count", COUNTS["quality"], "--out", out / "quality")
 

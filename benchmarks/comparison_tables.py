@@ -74,7 +74,7 @@ def claims(result: dict[str, Any]) -> str:
     """The paper's claims, its numbers, ours, and whether they agree."""
     paper, published = _read("paper.json"), _read("published_procedure.json")["rows"][-1]
     found = {name: measured["reconstruction"]["over_prompts"] for name, measured in result["models"].items()}
-    x0, shipped = found["bcos-x0"], paper["reconstruction"]["over_prompts"]
+    x0, small = found["bcos-x0"], paper["reconstruction"]["over_prompts"]
     noise = result["models"]["bcos-clip-eps"]["epsilon"]
     groups, parts = noise["groups"], noise["reconstructions"]
     kinds_of = {row["kind"]: row for row in result["models"]["bcos-x0"]["tokens"]["kinds"]}
@@ -85,15 +85,15 @@ def claims(result: dict[str, Any]) -> str:
         ["“The normalized version closely matches the sample” (Fig. 2)", "MSE 0.0045",
          f"`bcos-x0` {interval(x0['mse_normalised'], 1, 4)}, clipped to [0, 1] {interval(x0['mse_shown'], 1, 4)};"
          f" `bcos-clip-x0` clipped {interval(found['bcos-clip-x0']['mse_shown'], 1, 4)};"
-         f" shipped {interval(shipped['mse_normalised'], 1, 4)}",
+         f" `scenes-32` {interval(small['mse_normalised'], 1, 4)}",
          VERDICTS["normalised"]],
         ["The raw reconstruction is “noticeably darker”", "one picture",
          f"brightness `bcos-x0` {interval(x0['brightness_ratio'], 100, 1)}%;"
-         f" shipped {interval(shipped['brightness_ratio'], 100, 1)}%",
+         f" `scenes-32` {interval(small['brightness_ratio'], 100, 1)}%",
          "agrees where time is added; not where nothing but words and x_T gives"],
         ["So “the model summary effectively captures the underlying computations”, biases or not", "",
          f"words carry {interval(x0['mass_ratio'], 100, 1)}% of the mass in `bcos-x0`,"
-         f" {interval(shipped['mass_ratio'], 100, 1)}% in the shipped model",
+         f" {interval(small['mass_ratio'], 100, 1)}% in `scenes-32`",
          "does not follow: Eq. 7 hides whatever a colour and its complement gain alike"],
         ["Meaningful tokens are more relevant than articles and the like (Table 1)", "muffins 30.1%, a 3.0%",
          f"`bcos-x0`: colours {interval(kinds_of['colour']['absolute'], 100, 1)}%, objects"
@@ -101,7 +101,7 @@ def claims(result: dict[str, Any]) -> str:
          f" {interval(kinds_of['relation']['absolute'], 100, 1)}%, function words"
          f" {interval(kinds_of['function']['absolute'], 100, 1)}%", VERDICTS["kinds"]],
         ["No simple relation between how often a token occurs and its relevance (Table 2)", "Pearson, value lost",
-         f"shipped: all {interval(pearson['all_tokens'])}, objects {interval(pearson['objects'])}, those with a value"
+         f"`scenes-32`: all {interval(pearson['all_tokens'])}, objects {interval(pearson['objects'])}, those with a value"
          f" {interval(pearson['tokens_that_contribute'])}",
          "agrees over all tokens; within a kind there is one"],
         ["Relevance “reliably identifies images that do not align with their prompt” (Fig. 3)", "one picture",

@@ -15,7 +15,6 @@ import torch
 from machine import describe, print_table
 
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
-from bcos_diffusion.shipped import SHIPPED
 from bcos_kernels.files import write_json
 
 PROMPTS = ("cat", "cat blue", "a cat left of a banana on a blue background", "cat banana goat ghost")
@@ -56,7 +55,7 @@ def seconds(action: Callable[[], object], repeats: int) -> float:
 def main() -> None:
     """Time every prompt with and without explanation, and trace with 10 and 100 steps."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default=str(SHIPPED))
+    parser.add_argument("--model", default="scenes-32")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()

@@ -105,12 +105,12 @@ def cost(result: dict[str, Any]) -> str:
 
 
 def guidance(result: dict[str, Any]) -> str:
-    """What guidance does to the pictures of the shipped model."""
+    """What guidance does to the pictures of a model."""
     columns = ("found", "found_when_alone", "relation_holds", "background", "words")
     heads = ["guidance", "objects found %", "one object found %", "two found, as the relation says %",
              "background as named %", "words %"]  # fmt: skip
     rows = [[f"{row['guidance']:g}", *(f"{100 * row[name]:.1f}" for name in columns)] for row in result["rows"]]
-    return f"Shipped model, {result['prompts']} prompts; {result['machine']['device']}.\n\n" + markdown(heads, rows)
+    return f"scenes-32, {result['prompts']} prompts; {result['machine']['device']}.\n\n" + markdown(heads, rows)
 
 
 def zoo(result: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""What guidance does to the shipped model's pictures and to the share of its words, on prompts of their own.
+"""What guidance does to a model's pictures and to the share of its words, on prompts of their own.
 
 python benchmarks/guidance.py --out benchmarks/results/guidance.json
 """
@@ -17,7 +17,6 @@ from bcos_diffusion.evaluation.presence import recall, relation_holds
 from bcos_diffusion.evaluation.summary.full_run import objects
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
 from bcos_diffusion.scenes import prompts
-from bcos_diffusion.shipped import SHIPPED
 from bcos_kernels.files import write_json
 
 GUIDANCE = (1.0, 1.5, 2.0, 3.0, 4.0)
@@ -40,7 +39,7 @@ def judged(pipeline: BcosDiffusionPipeline, count: int, guidance: float) -> dict
 def main() -> None:
     """Measure every guidance."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default=str(SHIPPED))
+    parser.add_argument("--model", default="scenes-32")
     parser.add_argument("--prompts", type=int, default=60)
     parser.add_argument("--explained", type=int, default=8)
     parser.add_argument("--out", type=Path)

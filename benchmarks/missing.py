@@ -15,14 +15,13 @@ from bcos_diffusion.evaluation.json_values import for_json
 from bcos_diffusion.evaluation.segmenter import Segmenter, shipped
 from bcos_diffusion.missing.protocol import Sizes, measure_missing
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
-from bcos_diffusion.shipped import SHIPPED
 from bcos_kernels.files import write_json
 
 
 def main() -> None:
     """Measure one model."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default=str(SHIPPED))
+    parser.add_argument("--model", default="scenes-32")
     parser.add_argument("--validation", type=int, default=Sizes.validation)
     parser.add_argument("--test", type=int, default=Sizes.test)
     parser.add_argument("--prompts", type=int, default=Sizes.prompts)

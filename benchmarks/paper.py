@@ -1,4 +1,4 @@
-"""Every figure and table of the paper on the shipped model: numbers for the tables of docs/paper.md, and its pictures.
+"""Every figure and table of the paper on scenes-32: numbers for the tables of docs/paper.md, and its pictures.
 
     python benchmarks/paper.py --runs runs/paper --out benchmarks/results/paper.json
 
@@ -20,6 +20,7 @@ from machine import describe
 from bcos_diffusion import cli
 from bcos_kernels.files import write_json
 
+MODEL = "scenes-32"
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
 COMMANDS: dict[str, list[str]] = {
     "samples": [],
@@ -55,7 +56,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="JSON to write")
     options = parser.parse_args()
     for name in [] if options.collect else options.commands or COMMANDS:
-        failed = cli.main(["paper", name, *COMMANDS[name], "--out", str(options.runs / name)])
+        failed = cli.main(["paper", name, *COMMANDS[name], "--model", MODEL, "--out", str(options.runs / name)])
         if failed:
             return failed
     if options.out is not None:

@@ -130,7 +130,7 @@ def whole_procedure(
 
 def measure(size: int, samples: int, whole_steps: int, repeats: int) -> dict[str, Any]:
     """Time all procedures at one size."""
-    pipeline = BcosDiffusionPipeline.from_pretrained()
+    pipeline = BcosDiffusionPipeline.from_pretrained("scenes-32")
 
     def job_of(steps: int | None) -> Job:
         return pipeline.job([PROMPT], [None], [0], steps=steps, size=(size, size))

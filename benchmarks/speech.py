@@ -19,7 +19,6 @@ from bcos_diffusion.evaluation.speech import TAU, Spoken, intensities, spoken_in
 from bcos_diffusion.explanation.attribution import Exact
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
 from bcos_diffusion.scenes import Scenes
-from bcos_diffusion.shipped import SHIPPED
 from bcos_kernels.files import write_json
 
 BATCH = 10
@@ -32,7 +31,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=200)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
-    pipeline = BcosDiffusionPipeline.from_pretrained(SHIPPED)
+    pipeline = BcosDiffusionPipeline.from_pretrained("scenes-32")
     _, captions = Scenes(size=pipeline.default_size[0], split="test").batch(range(options.pictures))
     pictures: dict[str, list[list[Spoken]]] = {method.name: [] for method in METHODS}
     for first in tqdm(range(0, len(captions), BATCH), unit="batch", disable=None):

@@ -29,7 +29,6 @@ from bcos_diffusion.evaluation.summary.models import denoising
 from bcos_diffusion.explanation.attribution import Exact
 from bcos_diffusion.explanation.reduction import REDUCTION, REDUCTIONS
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
-from bcos_diffusion.shipped import SHIPPED
 from bcos_kernels.files import write_json
 
 COLUMNS = (
@@ -71,7 +70,7 @@ def main() -> None:
     for share in options.average:
         others[f"{share:g} of the second"] = average(*models.values(), share)
     reductions = {name: Exact(name) for name in REDUCTIONS}
-    rows = rows_of("shipped", BcosDiffusionPipeline.from_pretrained(SHIPPED), reductions | {"daam": Daam()},
+    rows = rows_of("scenes-32", BcosDiffusionPipeline.from_pretrained("scenes-32"), reductions | {"daam": Daam()},
                    options.scenes)  # fmt: skip
     for label, pipeline in others.items():
         rows += rows_of(label, pipeline, {REDUCTION: Exact(), "daam": Daam()}, options.scenes)
