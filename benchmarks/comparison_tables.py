@@ -101,8 +101,8 @@ def claims(result: dict[str, Any]) -> str:
          f" {interval(kinds_of['relation']['absolute'], 100, 1)}%, function words"
          f" {interval(kinds_of['function']['absolute'], 100, 1)}%", VERDICTS["kinds"]],
         ["No simple relation between how often a token occurs and its relevance (Table 2)", "Pearson, value lost",
-         f"`scenes-32`: all {interval(pearson['all_tokens'])}, objects {interval(pearson['objects'])}, those with a value"
-         f" {interval(pearson['tokens_that_contribute'])}",
+         f"`scenes-32`: all {interval(pearson['all_tokens'])}, objects {interval(pearson['objects'])}, those with a"
+         f" value {interval(pearson['tokens_that_contribute'])}",
          "agrees over all tokens; within a kind there is one"],
         ["Relevance “reliably identifies images that do not align with their prompt” (Fig. 3)", "one picture",
          f"AUROC by Eq. 8 {interval(split['absolute']['auroc'])}, by colour instead of mass"
