@@ -112,11 +112,20 @@ def speech(result: dict[str, Any]) -> str:
     return f"{caption}\n\n{markdown(heads, _escaped(rows))}"
 
 
+def model(result: dict[str, Any]) -> str:
+    """A model in short: its targets, its words on real scenes, its pictures, and what it says of missing words."""
+    told = tables_of(
+        absent.section(result), lambda table: table.caption.startswith(absent.KINDS["separation"].capitalize())
+    )
+    return "\n\n".join([overview(result), summary(result), tables_of(quality.section(result)), told])
+
+
 def _regime(number: int) -> Callable[[dict[str, Any]], str]:
     return lambda result: tables_of(where.sections(result)[number])
 
 
 PAGE, SOURCE, TWIN = "docs/evaluation.md", "evaluation_report.json", "evaluation_twin.json"
+FINE = "evaluation_scenes-64.json"
 TABLES: dict[str, tuple[str, str, Callable[[dict[str, Any]], str]]] = {
     "evaluation_summary": ("README.md", SOURCE, summary),
     "evaluation_targets": (PAGE, SOURCE, overview),
@@ -126,6 +135,7 @@ TABLES: dict[str, tuple[str, str, Callable[[dict[str, Any]], str]]] = {
     "evaluation_missing": (PAGE, SOURCE, lambda result: tables_of(absent.section(result))),
     "evaluation_quality": (PAGE, TWIN, pictures),
     "evaluation_twin": (PAGE, TWIN, summary),
+    "evaluation_scenes_64": (PAGE, FINE, model),
     "evaluation_axioms": (PAGE, SOURCE, lambda result: tables_of(axioms.section(result))),
     "speech": ("docs/baselines.md", "speech.json", speech),
     "evaluation_tried": (PAGE, "evaluation_tried.json", tried),

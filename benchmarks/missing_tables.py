@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from markdown_tables import interval, markdown
@@ -10,9 +11,9 @@ from markdown_tables import interval, markdown
 from bcos_diffusion.evaluation.page.absent import SCORES, WAYS
 
 
-def separation(result: dict[str, Any]) -> str:
+def separation(result: dict[str, Any], kind: str = "separation") -> str:
     """AUROC of every score at every moment, and what else was measured at the end."""
-    found = result["separation"]
+    found = result[kind]
     steps = sorted(found["at"], key=int)
     heads = ["score", *(f"AUROC, step {step}" for step in steps), "equal numbers", "AUPRC", "FPR at 95%", "clear cases"]
     last = found["at"][steps[-1]]
@@ -66,6 +67,7 @@ def strengthening(result: dict[str, Any]) -> str:
 
 TABLES: dict[str, tuple[str, str, Callable[[dict[str, Any]], str]]] = {
     "missing_separation": ("docs/missing.md", "missing.json", separation),
+    "missing_induced": ("docs/missing.md", "missing.json", partial(separation, kind="induced")),
     "missing_reliability": ("docs/missing.md", "missing.json", reliability),
     "missing_gain": ("docs/missing.md", "missing.json", gain),
     "missing_strengthening": ("docs/missing.md", "missing.json", strengthening),

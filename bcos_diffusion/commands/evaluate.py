@@ -49,7 +49,7 @@ PRESETS = {
 def evaluate(
     preset: Literal["scenes", "quick"] = "scenes",
     model: Model = None,
-    twin: Annotated[str | None, tyro.conf.arg(metavar="FOLDER|HUB-ID")] = None,
+    twin: Annotated[str | None, tyro.conf.arg(metavar="MODEL")] = None,
     scenes: Annotated[int | None, tyro.conf.arg(metavar="N")] = None,
     runs: Annotated[int | None, tyro.conf.arg(metavar="N")] = None,
     pictures: Annotated[int | None, tyro.conf.arg(metavar="N")] = None,
@@ -164,9 +164,9 @@ def _measure(
     from bcos_diffusion.evaluation.plan import plan
     from bcos_diffusion.evaluation.segmenter import Segmenter, shipped
 
-    segmenter: Any = (
-        Segmenter.load(shipped(pipeline.default_size[0])) if "regime_b" in only else None
-    )  # its masks are tensors, read as arrays
+    segmenter: Any = None  # its masks are tensors, read as arrays
+    if "regime_b" in only:
+        segmenter = Segmenter.load(shipped(pipeline.default_size[0]))
     setup, left_out = protocol.prepare(pipeline, options, None, twin, segmenter)
     known = 0
 

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 Model = Annotated[
     str | None,
     arg(
-        metavar="FOLDER|HUB-ID", help="Folder or hub id of a model; without it, the model that comes with the package."
+        metavar="MODEL",
+        help="Folder, hub id or name in the package of a model, such as scenes-32; without it, the package's first.",
     ),
 ]
 Steps = Annotated[int | None, arg(metavar="N", help="Sampling steps, 1 to 1000; without it, as the model says.")]

@@ -23,8 +23,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("action", choices=("fit", "measure"))
     parser.add_argument(
         "--model",
-        default=str(SHIPPED),
-        help="pipeline folder, hub id or name in the package; the shipped model by default",
+        default=SHIPPED.name,
+        help="pipeline folder, hub id or name in the package; its first by default",
     )
     parser.add_argument("--out", type=Path, help=f"file to write; {FILE} in the model's folder by default of fit")
     parser.add_argument("--validation", type=int, default=Sizes.validation, help="pictures to calibrate on")

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class ManySampling:
     """How pictures of several models are drawn."""
 
-    model: Annotated[tuple[str, ...], tyro.conf.arg(metavar="FOLDER|HUB-ID"), tyro.conf.UseAppendAction] = ()
-    """Folder or hub id of a model; give it once for each; without it, the model that comes with the package."""
+    model: Annotated[tuple[str, ...], tyro.conf.arg(metavar="MODEL"), tyro.conf.UseAppendAction] = ()
+    """Folder, hub id or name in the package of a model; give it once for each; without it, the first of the package."""
     seed: int = 0
     """The same seed gives the same noise to every model."""
     steps: Steps = None

@@ -49,7 +49,7 @@ STRONGER = (("missing words", "again", "stronger"), ("other objects named", "oth
 TEXT = (
     "A word is missing when the segmenter does not find its object in the drawn picture. Does the word's score say so,"
     " without looking at the picture? Natural misses are what the model left out by itself; induced ones are words that"
-    " were taken from it, of which a score that is 0 by construction learns nothing."
+    " it was made to forget: their embeddings are random, so that they say something and draw nothing."
 )
 
 
