@@ -282,6 +282,6 @@ def _resolve(source: str | Path) -> Path:
         return Path(snapshot_download(str(source), allow_patterns=["config.json", "*.safetensors"]))
     except (HFValidationError, LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         raise FileNotFoundError(
-            f"{source} is neither a folder, nor one of the package ({', '.join(names()) or 'it has none'}), nor a model"
-            f" that can be downloaded ({type(error).__name__})"
+            f"{source} is neither a folder nor a model that can be downloaded ({type(error).__name__});"
+            f" the package has {', '.join(names()) or 'no model'}"
         ) from None
