@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from bcos_diffusion.evaluation.drawn_objects import judge
 from bcos_diffusion.evaluation.segmenter import Segmenter, classes, nearest_colour, shipped
 from bcos_diffusion.evaluation.segmenter.degradation import Degradation, degrade, draw
 from bcos_diffusion.evaluation.segmenter.pictures import generator, labels, picture
@@ -38,10 +39,24 @@ def test_shipped_weights_find_the_objects_of_held_out_scenes(segmenter: Segmente
     assert segmenter.card["scores"]["miou"]["value"] >= 0.95 and segmenter.card["scores"]["scenes"] >= 1000
 
 
-def test_they_are_small_and_have_their_card(segmenter: Segmenter) -> None:
-    assert sum(path.stat().st_size for path in shipped(32).iterdir()) <= 2e6
+def test_that_of_finer_scenes_finds_their_objects() -> None:
+    segmenter = Segmenter.load(shipped(64))
+    scenes = [Scenes(size=64, split="test")[i] for i in range(60)]
+    images = torch.stack([tensor(scene) for scene in scenes])
+    drawn = judge(segmenter, images, [scene.words for scene in scenes])
+    named = [(noun, one) for scene, one in zip(scenes, drawn, strict=True) for noun in {p.noun for p in scene.objects}]
+    assert sum(noun in one.present for noun, one in named) >= 0.95 * len(named)
+    assert sum(one.colour == scene.background for scene, one in zip(scenes, drawn, strict=True)) >= 59
+    assert segmenter.names == classes(64) and len(segmenter.names) == 175
+    assert segmenter.card["scores"]["miou_objects"]["value"] >= 0.85
+
+
+@pytest.mark.parametrize("size", [32, 64])
+def test_they_are_small_and_have_their_card(size: int) -> None:
+    segmenter = Segmenter.load(shipped(size))
+    assert sum(path.stat().st_size for path in shipped(size).iterdir()) <= 2e6
     assert "CC BY-SA 4.0" in segmenter.card["licence"] and "OpenMoji" in segmenter.card["licence"]
-    assert segmenter.size == 32 and segmenter.name == f"segmenter-{segmenter.card['sha256'][:8]}"
+    assert segmenter.size == size and segmenter.name == f"segmenter-{segmenter.card['sha256'][:8]}"
 
 
 def test_masks_of_words_are_those_of_scenes(segmenter: Segmenter) -> None:

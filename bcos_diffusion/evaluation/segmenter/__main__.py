@@ -1,7 +1,7 @@
 """``python -m bcos_diffusion.evaluation.segmenter --out FOLDER``: train a segmenter, judge it and write it.
 
-A run that was cut goes on from the checkpoint in the folder. The one that comes with the package was made by the
-defaults.
+A run that was cut goes on from the checkpoint in the folder. Of those that come with the package, the one for 32
+pixels was made by the defaults, the one for 64 by ``--size 64 --batch 32 --steps 2800``.
 """
 
 from __future__ import annotations
