@@ -1,11 +1,11 @@
-"""The models that come with the package: ``scenes-32``, and whatever else lies beside it."""
+"""The models that come with the package, by name: ``scenes-64`` and ``scenes-32``."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 _WEIGHTS = Path(__file__).parent / "weights"
-SHIPPED = _WEIGHTS / "scenes-32"
+SHIPPED = _WEIGHTS / "scenes-64"
 """The one that is used where none is named."""
 
 

@@ -88,7 +88,8 @@ def summary(result: dict[str, Any]) -> str:
         spearman = number_at(result, "faithfulness", "one_step", method, "drop", "spearman_token")
         found = [number_at(measured, measure).both(100) for measure in SUMMARY]
         rows.append([labels[method], *found, spearman.both(1, 2)])
-    caption = f"{number_at(result, 'regime_a', 'scenes').value:.0f} test scenes, four noise levels; 95% intervals."
+    scenes = number_at(result, "regime_a", "scenes").value
+    caption = f"Model `{part(result, 'name')}`, {scenes:.0f} test scenes, four noise levels; 95% intervals."
     heads = ["a word's map", *SUMMARY.values(), "Spearman with dropping the word"]
     return f"{caption}\n\n{markdown(heads, _escaped(rows))}"
 

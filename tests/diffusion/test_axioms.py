@@ -21,7 +21,7 @@ from bcos_kernels.mode import explanation_mode, stacked
 
 @pytest.fixture(scope="module")
 def pipeline() -> BcosDiffusionPipeline:
-    return BcosDiffusionPipeline.from_pretrained()
+    return BcosDiffusionPipeline.from_pretrained("scenes-32")
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""What the model in the package promises: completeness, no bias, exact zeros, one value in every mode."""
+"""What the models in the package promise: completeness, no bias, exact zeros, one value in every mode."""
 
 import pytest
 import torch
@@ -6,21 +6,37 @@ import torch
 from bcos_diffusion.explain import explain
 from bcos_diffusion.networks.denoiser import Conditioning
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
-from bcos_diffusion.shipped import SHIPPED
+from bcos_diffusion.scenes import nouns, vocabulary
+from bcos_diffusion.shipped import SHIPPED, locate, names
+from bcos_diffusion.text import Tokenizer
 from bcos_kernels import explanation_mode, stacked
 
 PROMPT = "a cat left of a banana on a blue background"
 
 
-@pytest.fixture(scope="module")
-def pipeline() -> BcosDiffusionPipeline:
-    return BcosDiffusionPipeline.from_pretrained()
+@pytest.fixture(scope="module", params=names())
+def pipeline(request: pytest.FixtureRequest) -> BcosDiffusionPipeline:
+    return BcosDiffusionPipeline.from_pretrained(request.param)
 
 
-def test_it_is_small_and_comes_with_its_card() -> None:
-    assert sum(file.stat().st_size for file in SHIPPED.iterdir()) <= 16e6
-    card = (SHIPPED / "README.md").read_text(encoding="utf-8")
+def test_there_are_two_and_the_finer_one_is_the_first() -> None:
+    assert names() == ("scenes-32", "scenes-64") and locate() == locate("scenes-64") == SHIPPED
+    assert BcosDiffusionPipeline.from_pretrained().default_size == (64, 64)
+
+
+@pytest.mark.parametrize("name", names())
+def test_it_is_small_and_comes_with_its_card(name: str) -> None:
+    folder = locate(name)
+    assert sum(file.stat().st_size for file in folder.iterdir()) <= 16e6
+    card = (folder / "README.md").read_text(encoding="utf-8")
     assert all(part in card for part in ("CC BY-SA 4.0", "OpenMoji", "bcos-diffusion train"))
+
+
+def test_its_words_are_those_of_its_scenes(pipeline: BcosDiffusionPipeline) -> None:
+    size = pipeline.default_size[0]
+    assert isinstance(pipeline.model.tokenizer, Tokenizer)
+    assert set(pipeline.model.tokenizer.pieces) == set(vocabulary(size))
+    assert len(nouns(size)) == {32: 65, 64: 174}[size]
 
 
 def test_nothing_in_it_is_a_bias(pipeline: BcosDiffusionPipeline) -> None:
@@ -28,9 +44,10 @@ def test_nothing_in_it_is_a_bias(pipeline: BcosDiffusionPipeline) -> None:
     assert pipeline.model.unet.config.time_conditioning == "scale"
 
 
+@pytest.mark.parametrize("name", names())
 @pytest.mark.parametrize(("dtype", "limit"), [(torch.float32, 1e-3), (torch.float64, 1e-9)])
-def test_completeness_over_a_whole_run(dtype: torch.dtype, limit: float) -> None:
-    explanation = explain(BcosDiffusionPipeline.from_pretrained(dtype=dtype), PROMPT, seed=1, steps=25)
+def test_completeness_over_a_whole_run(name: str, dtype: torch.dtype, limit: float) -> None:
+    explanation = explain(BcosDiffusionPipeline.from_pretrained(name, dtype), PROMPT, seed=1)
     assert explanation.trace.image.dtype == dtype
     assert explanation.completeness <= limit
     assert abs(explanation.budget["other"]) <= limit and explanation.budget["time"] == 0
