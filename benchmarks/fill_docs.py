@@ -58,8 +58,8 @@ def evaluation(result: dict[str, Any]) -> str:
     ]  # fmt: skip
     settings = result["settings"]
     caption = (
-        f"{result['prompts']} test prompts, {result['regime_a']['scenes']} test scenes, {settings['steps']} steps,"
-        f" guidance {settings['guidance']}"
+        f"Model `{result['name']}`, {result['prompts']} test prompts, {result['regime_a']['scenes']} test scenes,"
+        f" {settings['steps']} steps, guidance {settings['guidance']}"
     )
     return f"{caption}; 95% bootstrap intervals.\n\n" + markdown(["measure", "target", "reached"], rows)
 
