@@ -5,6 +5,7 @@ What is best and which targets are reached is decided where the page decides it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -115,9 +116,7 @@ def speech(result: dict[str, Any]) -> str:
 
 def model(result: dict[str, Any]) -> str:
     """A model in short: its targets, its words on real scenes, its pictures, and what it says of missing words."""
-    told = tables_of(
-        absent.section(result), lambda table: table.caption.startswith(absent.KINDS["separation"].capitalize())
-    )
+    told = tables_of(absent.section(result), lambda table: bool(re.search(r"after step (\d+) of \1$", table.caption)))
     return "\n\n".join([overview(result), summary(result), tables_of(quality.section(result)), told])
 
 
