@@ -40,12 +40,20 @@ def test_what_is_beaten_is_marked_and_said(tables) -> None:
 
 
 def test_targets_and_what_was_tried(tables) -> None:
-    text = tables.TABLES["evaluation_targets"][2](result())
+    values = result()
+    values["regime_a"]["methods"]["exact"]["miou"] = number(0.5)
+    text = tables.TABLES["evaluation_targets"][2](values)
     assert "1000 test scenes" in text and "| reached |" in text and "| missed |" in text
     tried = tables.TABLES["evaluation_tried"][2](
         {"caption": "On validation scenes.", "columns": ["what", "mIoU"], "rows": [{"what": "B = 1.5", "mIoU": "61.0"}]}
     )
     assert tried == "On validation scenes.\n\n| what | mIoU |\n| --- | --- |\n| B = 1.5 | 61.0 |"
+
+
+def test_a_model_in_short_has_the_last_moment_of_missing_words_alone(tables) -> None:
+    text = tables.TABLES["evaluation_scenes_64"][2](result())
+    assert "Natural misses, after step 25 of 25" in text and "Induced misses, after step 25 of 25" in text
+    assert "after step 10 of 25" not in text and "exact contributions (ours)" in text and "named objects drawn" in text
 
 
 def test_parts_that_were_not_run_say_so(tables) -> None:
