@@ -102,7 +102,11 @@ def test_the_command_serves_this_machine_and_leaves_nothing(studio: Studio, tmp_
     (tmp_path / "temporary").mkdir()
     environment = os.environ | {"TMPDIR": str(tmp_path / "temporary"), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "bcos_diffusion", "app", "--model", str(tmp_path / "model"), "--port", "0"]
-    server = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # Ctrl-C is ignored by what a shell starts in the background, and by what that starts.
+    server = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
     try:
         assert server.stdout is not None
         line = server.stdout.readline()
