@@ -15,6 +15,9 @@ from bcos_diffusion.text import TextBatch, Tokenizer
 from bcos_diffusion.text.encoder import TextEncoder
 from bcos_diffusion.text.frozen import FrozenText
 
+EMBEDDINGS = ("text.value_table.weight", "text.key_table.weight")
+"""The parameters that have a row for each token of a word list."""
+
 
 class TextToImage(nn.Module):
     """The trainable whole.

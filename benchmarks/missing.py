@@ -12,7 +12,7 @@ from machine import describe
 from tqdm import tqdm
 
 from bcos_diffusion.evaluation.json_values import for_json
-from bcos_diffusion.evaluation.segmenter import Segmenter, shipped
+from bcos_diffusion.evaluation.segmenter import Segmenter
 from bcos_diffusion.missing.protocol import Sizes, measure_missing
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
 from bcos_kernels.files import write_json
@@ -32,9 +32,7 @@ def main() -> None:
     pipeline = BcosDiffusionPipeline.from_pretrained(options.model)
     sizes = Sizes(options.validation, options.test, options.prompts, options.strengthened)
     with tqdm(unit="picture", disable=None) as bar:
-        found = measure_missing(
-            pipeline, Segmenter.load(shipped(pipeline.default_size[0])), sizes, options.cache, bar.update
-        )
+        found = measure_missing(pipeline, Segmenter.of(pipeline), sizes, options.cache, bar.update)
     write_json(options.out, for_json({"machine": describe(), "model": pipeline.name} | found))
 
 

@@ -57,7 +57,7 @@ class InputGradient(_OfReadWords):
 
 
 @dataclass(frozen=True)
-class ValueGradient(_OfReadWords):
+class ValueGradient(InputGradient):
     """Value × gradient: the derivative of every pixel along a word's value alone, its keys held as they are.
 
     To first order, what fades with a word that goes on steering but says less. Contributions hold all that depends on
@@ -65,12 +65,8 @@ class ValueGradient(_OfReadWords):
     change. reduction and scores: as for :class:`InputGradient`.
     """
 
-    reduction: str = REDUCTION
     name: str = "value_gradient"
     label: str = "value × gradient"
-
-    def __post_init__(self) -> None:
-        check_reduction(self.reduction)
 
     def _attribute(self, subject: Subject, positions: Tensor) -> Attributed:
         values, keys = _embeddings(subject.text, positions)

@@ -162,11 +162,11 @@ def _measure(
     """Both regimes and whole runs, by the protocol's own runner."""
     from bcos_diffusion.evaluation import protocol
     from bcos_diffusion.evaluation.plan import plan
-    from bcos_diffusion.evaluation.segmenter import Segmenter, shipped
+    from bcos_diffusion.evaluation.segmenter import Segmenter
 
     segmenter: Any = None  # its masks are tensors, read as arrays
     if "regime_b" in only:
-        segmenter = Segmenter.load(shipped(pipeline.default_size[0]))
+        segmenter = Segmenter.of(pipeline)
     setup, left_out = protocol.prepare(pipeline, options, None, twin, segmenter)
     known = 0
 
@@ -201,11 +201,11 @@ def _measure_parts(folder: Path, result: dict[str, Any], setup: Setup, pictures:
 def _missing(folder: Path, pipeline: BcosDiffusionPipeline) -> dict[str, Any]:
     """Missing concepts and repair, with the model's own steps and guidance, by which it is calibrated."""
     from bcos_diffusion.evaluation.kept import kept
-    from bcos_diffusion.evaluation.segmenter import Segmenter, shipped
+    from bcos_diffusion.evaluation.segmenter import Segmenter
     from bcos_diffusion.many import weights_digest
     from bcos_diffusion.missing.protocol import Sizes, measure_missing
 
-    sizes, segmenter = Sizes(), Segmenter.load(shipped(pipeline.default_size[0]))
+    sizes, segmenter = Sizes(), Segmenter.of(pipeline)
 
     def work() -> dict[str, Any]:
         with tqdm(unit="picture", disable=None, leave=False) as bar:

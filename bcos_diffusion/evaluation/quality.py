@@ -17,7 +17,7 @@ from torch import Tensor
 
 from bcos_diffusion.encoding import to_bytes
 from bcos_diffusion.evaluation.drawn_objects import Drawn, judge
-from bcos_diffusion.evaluation.segmenter import Segmenter, shipped
+from bcos_diffusion.evaluation.segmenter import Segmenter
 from bcos_diffusion.evaluation.statistics import bootstrap, mean, ratio
 from bcos_diffusion.paper.distance import frechet
 from bcos_diffusion.paper.features import Extractor, library, random_convnet
@@ -57,9 +57,8 @@ def quality(
     if count < LEAST:
         raise ValueError(f"count must be at least {LEAST}, got {count}")
     library("metric_fid")  # told before minutes of drawing
-    size = pipeline.default_size[0]
-    judged_by = segmenter or Segmenter.load(shipped(size))
-    scenes = Scenes(size=size, split="test")
+    judged_by = segmenter or Segmenter.of(pipeline)
+    scenes = Scenes(size=pipeline.default_size[0], split="test")
     real, captions = scenes.batch(range(count))
     reference, _ = scenes.batch(range(count, 2 * count))
     words = [caption.split() for caption in captions]

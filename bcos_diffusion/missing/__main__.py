@@ -9,7 +9,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from bcos_diffusion.evaluation.json_values import for_json
-from bcos_diffusion.evaluation.segmenter import Segmenter, shipped
+from bcos_diffusion.evaluation.segmenter import Segmenter
 from bcos_diffusion.missing.calibration import FILE
 from bcos_diffusion.missing.protocol import Sizes, calibrate, measure_missing
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
         if out is None or not (chosen.out or locate(chosen.model).is_dir()):
             raise ValueError("name the file to write by --out")
         pipeline = BcosDiffusionPipeline.from_pretrained(chosen.model)
-        segmenter = Segmenter.load(shipped(pipeline.default_size[0]))
+        segmenter = Segmenter.of(pipeline)
         with tqdm(unit="picture", disable=None, leave=False) as bar:
             if chosen.action == "fit":
                 calibrate(pipeline, segmenter, chosen.validation, chosen.cache, bar.update).write(out)

@@ -18,6 +18,7 @@ from bcos_diffusion.evaluation.words import OBJECTS, SINGULAR
 from bcos_diffusion.missing.corpus import Asked, asked
 from bcos_diffusion.missing.judged import Judged, judge_observed
 from bcos_diffusion.missing.observe import Advance, Observed, observe_all
+from bcos_diffusion.model import EMBEDDINGS
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
 from bcos_diffusion.scenes.lexicon import plural
 from bcos_diffusion.text import Tokenizer
@@ -30,7 +31,7 @@ SHARE = 0.25
 def can_forget(pipeline: BcosDiffusionPipeline) -> bool:
     """Whether the words of a model are its own, values included; a frozen CLIP's are not."""
     text = pipeline.model.text
-    return isinstance(pipeline.model.tokenizer, Tokenizer) and isinstance(text, TextEncoder) and bool(text.value_table)
+    return isinstance(text, TextEncoder) and text.value_table is not None
 
 
 def forget(pipeline: BcosDiffusionPipeline, seed: int = 0) -> tuple[BcosDiffusionPipeline, frozenset[str]]:
@@ -38,15 +39,15 @@ def forget(pipeline: BcosDiffusionPipeline, seed: int = 0) -> tuple[BcosDiffusio
 
     Nouns that share a token with another word are kept. Raises ValueError where :func:`can_forget` says no.
     """
-    tokenizer, text = pipeline.model.tokenizer, pipeline.model.text
-    if not isinstance(tokenizer, Tokenizer) or not isinstance(text, TextEncoder) or text.value_table is None:
+    tokenizer = pipeline.model.tokenizer
+    if not can_forget(pipeline) or not isinstance(tokenizer, Tokenizer):
         raise ValueError("only a model with a word list and values of its own can forget words")
     generator = torch.Generator().manual_seed(seed)
     alone = _words_of_their_own(tokenizer)
     chosen = [alone[i] for i in torch.randperm(len(alone), generator=generator)[: round(SHARE * len(alone))].tolist()]
     rows = torch.tensor(sorted({i for noun in chosen for i in _ids(tokenizer, noun)}), dtype=torch.long)
     weights = {name: value.clone() for name, value in pipeline.model.state_dict().items()}
-    for name in ("text.value_table.weight", "text.key_table.weight"):
+    for name in EMBEDDINGS:
         table = weights[name]
         new = torch.randn(len(rows), table.shape[1], generator=generator).to(table)
         table[rows] = new * (table[1:].norm(dim=1).median() / new.norm(dim=1, keepdim=True))
@@ -56,15 +57,13 @@ def forget(pipeline: BcosDiffusionPipeline, seed: int = 0) -> tuple[BcosDiffusio
 
 def _ids(tokenizer: Tokenizer, noun: str) -> set[int]:
     """The ids of a noun's tokens, singular and plural."""
-    number = {pair: i for i, pair in enumerate(tokenizer.byte_pairs, start=1)}
-    return {number[pair] for form in (noun, plural(noun)) for pair, _ in tokenizer.pieces.get(form, ())}
+    return {i for form in (noun, plural(noun)) if form in tokenizer.pieces for i in tokenizer.ids(form)}
 
 
 def _words_of_their_own(tokenizer: Tokenizer) -> list[str]:
     nouns = sorted({SINGULAR[word] for word in tokenizer.pieces if word in OBJECTS})
     ids = {noun: _ids(tokenizer, noun) for noun in nouns}
-    number = {pair: i for i, pair in enumerate(tokenizer.byte_pairs, start=1)}
-    others = {w: {number[pair] for pair, _ in pieces} for w, pieces in tokenizer.pieces.items() if w not in OBJECTS}
+    others = {word: {*tokenizer.ids(word)} for word in tokenizer.pieces if word not in OBJECTS}
     used = [*ids.items(), *others.items()]
     return [noun for noun in nouns if not any(ids[noun] & theirs for word, theirs in used if word != noun)]
 

@@ -5,6 +5,8 @@ How many nouns there are depends on the size of the pictures: finer ones tell mo
 
 from __future__ import annotations
 
+from functools import cache
+
 # noun: OpenMoji code point. Chosen to stay recognisable at 16 pixels and to be one word each.
 _COARSE: dict[str, str] = {
     "apple": "1F34E", "ball": "26BD", "balloon": "1F388", "banana": "1F34C", "basketball": "1F3C0",
@@ -75,6 +77,7 @@ ATTRIBUTION = (
 )
 
 
+@cache
 def nouns(size: int) -> tuple[str, ...]:
     """The nouns of scenes of side ``size``, sorted: 65, and 174 from :data:`FINE_FROM` on."""
     return tuple(noun for noun in NOUNS if size >= FINE_FROM or noun in _COARSE)

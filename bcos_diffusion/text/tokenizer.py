@@ -72,6 +72,10 @@ class Tokenizer:
         """``count`` prompts without any token, as guidance needs them."""
         return self._pad([[] for _ in range(count)])
 
+    def ids(self, word: str) -> list[int]:
+        """The ids of the tokens of a known word, in order."""
+        return [self._compact[pair] for pair, _ in self.pieces[word]]
+
     def _words(self, prompt: str) -> list[str]:
         words = _WORD.findall(prompt.lower())
         if not words:

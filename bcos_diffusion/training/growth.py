@@ -12,12 +12,11 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from bcos_diffusion.model import TextToImage
+from bcos_diffusion.model import EMBEDDINGS, TextToImage
 from bcos_diffusion.networks.unet import UNetConfig
 from bcos_diffusion.text import Tokenizer
 
 _LEVEL = re.compile(r"^unet\.(down|up|downsample|upsample)\.(\d+)\.")
-_TABLES = ("text.value_table.weight", "text.key_table.weight")
 _FINEST = ("unet.conv_in.", "unet.conv_out.", "unet.norm_out.")
 
 
@@ -32,7 +31,7 @@ def grow(model: TextToImage, held: TextToImage) -> list[str]:
     weights = {_moved(name, added): value for name, value in held.state_dict().items() if not _replaced(name, added)}
     own = model.state_dict()
     words = _shared_tokens(model, held)
-    for name in _TABLES:
+    for name in EMBEDDINGS:
         table, known = own[name].clone(), weights[name]
         for here, there in words.items():
             table[here] = known[there]
@@ -83,5 +82,5 @@ def _replaced(name: str, added: int) -> bool:
 
 
 def _new(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], words: Mapping[int, int]) -> list[str]:
-    partly = [name for name in _TABLES if len(own[name]) > len(words)]
+    partly = [name for name in EMBEDDINGS if len(own[name]) > len(words)]
     return sorted({name for name in own if name not in weights} | set(partly))

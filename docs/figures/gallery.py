@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bcos_diffusion.evaluation.drawn_objects import Drawn, judge
-from bcos_diffusion.evaluation.segmenter import Segmenter, shipped
+from bcos_diffusion.evaluation.segmenter import Segmenter
 from bcos_diffusion.evaluation.words import SINGULAR, is_content
 from bcos_diffusion.explain import Explanation, explain
 from bcos_diffusion.explanation.figure import label, percent, word_heat
@@ -138,7 +138,7 @@ def fill(page: Path, name: str, text: str) -> None:
 def main() -> None:
     """Draw every prompt, and write the pictures and the page."""
     pipeline = BcosDiffusionPipeline.from_pretrained()
-    segmenter = Segmenter.load(shipped(pipeline.default_size[0]))
+    segmenter = Segmenter.of(pipeline)
     drawn, failed = [], []
     for number in range(len(PROMPTS)):
         shown = draw(pipeline, segmenter, number)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -20,6 +20,9 @@ from bcos_diffusion.evaluation.words import SINGULAR
 from bcos_diffusion.scenes import COLOURS
 from bcos_diffusion.scenes.lexicon import FINE_FROM
 from bcos_kernels.files import read_json, read_tensors, write_json, write_tensors
+
+if TYPE_CHECKING:
+    from bcos_diffusion.pipeline import BcosDiffusionPipeline
 
 FORMAT = "bcos_diffusion.segmenter/1"
 
@@ -63,6 +66,11 @@ class Segmenter:
         except RuntimeError as error:
             raise ValueError(f"{path} does not fit this network: {' '.join(str(error).split())[:300]}") from None
         return cls(network.to(device), card)
+
+    @classmethod
+    def of(cls, pipeline: BcosDiffusionPipeline) -> Segmenter:
+        """The one in the package for pictures of the size that a pipeline draws; raises as :meth:`load`."""
+        return cls.load(shipped(pipeline.default_size[0]))
 
     @staticmethod
     def save(folder: Path, weights: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
