@@ -13,7 +13,7 @@ from experiments import mean_budget
 from machine import describe, print_table
 
 from bcos_diffusion.evaluation.colour import judge_colour
-from bcos_diffusion.evaluation.presence import recall, relation_holds
+from bcos_diffusion.evaluation.presence import judge_objects
 from bcos_diffusion.evaluation.summary.full_run import objects
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
 from bcos_diffusion.scenes import prompts
@@ -29,7 +29,7 @@ def judged(pipeline: BcosDiffusionPipeline, count: int, guidance: float) -> dict
     found, grounds = [], []
     for image, text in zip(pipeline.generate(texts, seed=SEED, guidance=guidance), texts, strict=True):
         words = text.split()
-        found.append((*recall(image, words), relation_holds(image, words)))
+        found.append(judge_objects(image, words))
         grounds.append(judge_colour(image, words)[1])
     measured = objects(found)
     shares = {name: measured[name]["value"] for name in ("found", "found_when_alone", "relation_holds")}

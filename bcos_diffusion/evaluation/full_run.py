@@ -9,7 +9,7 @@ from bcos_diffusion.encoding import from_pixels
 from bcos_diffusion.evaluation.ablations import Ablations
 from bcos_diffusion.evaluation.colour import judge_colour
 from bcos_diffusion.evaluation.faithfulness import measure
-from bcos_diffusion.evaluation.presence import recall, relation_holds
+from bcos_diffusion.evaluation.presence import judge_objects
 from bcos_diffusion.evaluation.setup import Record, Setup
 from bcos_diffusion.evaluation.words import group
 from bcos_diffusion.explain import Explanation, Part, explain_job
@@ -41,8 +41,8 @@ def record(setup: Setup, split: str, number: int) -> Record:
         "words": describe_words(explanation, job, effects_of_words(pipeline, job)),
         "colour_error": error,
         "colour_right": right,
-        "objects": judge_objects(image, words),
-        "real": judge_objects(from_pixels(scene.image), scene.words),
+        "objects": _objects(image, words),
+        "real": _objects(from_pixels(scene.image), scene.words),
     }
 
 
@@ -72,7 +72,6 @@ def describe_words(explanation: Explanation, job: Job, effects: list[float]) -> 
     ]
 
 
-def judge_objects(image: Tensor, words: list[str]) -> Record:
+def _objects(image: Tensor, words: list[str]) -> Record:
     """How many named objects a matched filter finds in an image ``[3, H, W]``, and whether they stand as named."""
-    found, named = recall(image, words)
-    return {"found": found, "named": named, "relation": relation_holds(image, words)}
+    return dict(zip(("found", "named", "relation"), judge_objects(image, words), strict=True))

@@ -76,14 +76,15 @@ def _best_of_size(rest: Tensor, changes: Tensor) -> tuple[float, int, int, int, 
     return float(gain.flatten()[flat]), int(noun), int(top), int(left), changes.shape[-1]
 
 
-def recall(image: Tensor, words: list[str]) -> tuple[int, int]:
-    """How many of the nouns that a caption names are found in its image, and how many it names."""
+def judge_objects(image: Tensor, words: list[str]) -> tuple[int, int, bool | None]:
+    """How many of the nouns that a caption names are found in its image, how many it names, and whether two stand so.
+
+    The last is False where one of the two is missing, and None where the caption says nothing of how they stand.
+    """
     named = {SINGULAR[word] for word in words if word in OBJECTS}
-    found = {f.noun for f in find_objects(image, len(named))}
-    return len(named & found), len(named)
-
-
-def relation_holds(image: Tensor, words: list[str]) -> bool | None:
-    """Whether two nouns stand as the caption says; False where one is missing, None where it says nothing."""
     asked = named_relation(words)
-    return None if asked is None else stands(*asked, {f.noun: (f.row, f.column) for f in find_objects(image, 2)})
+    # Placements are taken one after the other, so the first of more are those of fewer.
+    places = find_objects(image, max(len(named), 0 if asked is None else 2))
+    found = {f.noun for f in places[: len(named)]}
+    relation = None if asked is None else stands(*asked, {f.noun: (f.row, f.column) for f in places[:2]})
+    return len(named & found), len(named), relation

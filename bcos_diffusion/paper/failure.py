@@ -240,7 +240,7 @@ def _describe(picture: Judged, named: Named) -> dict[str, Any]:
 def _judge_on_real_scenes(size: int, count: int) -> dict[str, Any]:
     """How many of the objects that real test scenes of several name the judge finds: what it would miss by itself."""
     from bcos_diffusion.encoding import from_pixels
-    from bcos_diffusion.evaluation.presence import recall
+    from bcos_diffusion.evaluation.presence import judge_objects
     from bcos_diffusion.evaluation.statistics import bootstrap, ratio
     from bcos_diffusion.scenes import Scenes
 
@@ -250,7 +250,7 @@ def _judge_on_real_scenes(size: int, count: int) -> dict[str, Any]:
         scene = scenes[index]
         index += 1
         if len({placed.noun for placed in scene.objects}) > 1:
-            found, named = recall(from_pixels(scene.image), scene.words)
+            found, named, _ = judge_objects(from_pixels(scene.image), scene.words)
             if named > 1:
                 pairs.append((float(found), float(named)))
     return {"scenes": count, "found": bootstrap(pairs, ratio)}

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from bcos_diffusion.evaluation.colour import judge_colour
-from bcos_diffusion.evaluation.presence import recall, relation_holds
+from bcos_diffusion.evaluation.presence import judge_objects
 from bcos_diffusion.scenes import COLOURS, NOUNS, Scenes
 
 
@@ -24,13 +24,13 @@ def test_the_judge_of_objects_finds_them_in_real_scenes() -> None:
     named = found = wrong = related = holds = reversed_holds = 0
     for scene in (data[i] for i in range(30)):
         image = torch.from_numpy(scene.image).permute(2, 0, 1).float() / 255
-        hits, count = recall(image, scene.words)
+        hits, count, relation = judge_objects(image, scene.words)
         found, named = found + hits, named + count
         absent = sorted(set(NOUNS) - {placed.noun for placed in scene.objects})
-        wrong += recall(image, absent[: len(scene.objects)])[0]
-        if relation_holds(image, scene.words) is not None:
+        wrong += judge_objects(image, absent[: len(scene.objects)])[0]
+        if relation is not None:
             related += 1
-            holds += bool(relation_holds(image, scene.words))
-            reversed_holds += bool(relation_holds(image, [inverse.get(w, w) for w in scene.words]))
+            holds += relation
+            reversed_holds += bool(judge_objects(image, [inverse.get(w, w) for w in scene.words])[2])
     assert named > 30 and found >= 0.95 * named and wrong <= 0.05 * named
     assert related > 3 and holds >= 0.8 * related and reversed_holds == 0

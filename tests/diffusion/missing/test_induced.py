@@ -48,7 +48,7 @@ def test_prompts_name_what_was_forgotten_and_what_was_not() -> None:
         assert any(known) and not all(known)
 
 
-def test_natural_misses_are_left_out(pipeline: BcosDiffusionPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_natural_misses_are_left_out(pipeline: BcosDiffusionPipeline) -> None:
     forgotten = forget(pipeline)[1]
     segmenter = Segmenter.load()
     for one in induced(pipeline, segmenter, 6):
