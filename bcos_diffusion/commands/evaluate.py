@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from bcos_diffusion.many import Share
     from bcos_diffusion.pipeline import BcosDiffusionPipeline
 
-Part = Literal["regime_a", "regime_b", "missing", "quality", "examples"]
-PARTS: tuple[Part, ...] = ("regime_a", "regime_b", "missing", "quality", "examples")
+Part = Literal["regime_a", "regime_b", "full_run", "missing", "quality", "examples"]
+PARTS: tuple[Part, ...] = ("regime_a", "regime_b", "full_run", "missing", "quality", "examples")
 KEPT = "measured"
 """The folder, below the report's, of what a run that is stopped goes on from."""
 
@@ -42,7 +42,7 @@ class Amount:
 
 PRESETS = {
     "scenes": Amount(1000, 200, 1000, 100, 1000),
-    "quick": Amount(4, 4, 4, 0, 16, ("regime_a", "quality", "examples")),
+    "quick": Amount(4, 4, 4, 0, 16, ("regime_a", "full_run", "quality", "examples")),
 }
 
 
@@ -71,11 +71,12 @@ def evaluate(
         preset: How much is measured: "scenes", the whole protocol (hours), or "quick", a first look (minutes).
         twin: A model of ordinary layers and the same budget, to say what exactness costs; without it, that is left out.
         scenes: Test scenes, instead of the preset's.
-        runs: Of these, how many have whole sampling runs (regime B, the budget), which take six times as long.
+        runs: Of these, how many have whole sampling runs (regime B, full runs), which take six times as long.
         pictures: Pictures drawn for image quality, instead of the preset's.
         costly_scenes: Scenes on which methods of many passes run, instead of the preset's.
         seed: Of scenes, noise and pictures.
-        only: Which parts to measure: regime_a, regime_b, missing, quality, examples; without it, as the preset says.
+        only: Which parts to measure: regime_a, regime_b, full_run (the budget, and the picture without each word),
+            missing, quality, examples; without it, as the preset says.
         workers: Processes of one thread each; on a GPU leave it at 1.
         share: Which part of the work this run does, such as 0/2 and 1/2 of two runs into one folder.
         out: Folder to write into.
@@ -163,11 +164,11 @@ def _measure(
     from bcos_diffusion.evaluation import protocol
     from bcos_diffusion.evaluation.plan import plan
     from bcos_diffusion.evaluation.segmenter import Segmenter
+    from bcos_diffusion.evaluation.setup import PARTS
 
-    segmenter: Any = None  # its masks are tensors, read as arrays
-    if "regime_b" in only:
-        segmenter = Segmenter.of(pipeline)
-    setup, left_out = protocol.prepare(pipeline, options, None, twin, segmenter)
+    segmenter: Any = Segmenter.of(pipeline)  # its masks are tensors, read as arrays
+    parts = tuple(part for part in PARTS if part in only)
+    setup, left_out = protocol.prepare(pipeline, options, None, twin, segmenter, parts)
     known = 0
 
     with progress(len(plan(setup)), "shard") as advance:
@@ -179,7 +180,7 @@ def _measure(
             known = done
 
         result = protocol.measure(folder, setup, left_out, workers, share, tick)
-    if segmenter is not None and "regime_b" in result:
+    if "regime_b" in result:
         result["regime_b"]["segmenter"] = {"name": segmenter.name, "miou": segmenter.card["scores"]["miou"]}
     return result, setup
 

@@ -16,7 +16,7 @@ def each(record: Callable[[Setup, str, int], Record]) -> Make:
     return lambda setup, shard: [record(setup, shard.split, number) for number in range(shard.first, shard.end)]
 
 
-PARTS: dict[str, Make] = {
+_MAKE: dict[str, Make] = {
     "regime_a": each(regime_a.record),
     "regime_b": each(regime_b.record),
     "full_run": each(full_run.record),
@@ -24,14 +24,16 @@ PARTS: dict[str, Make] = {
 
 
 def plan(setup: Setup) -> list[Shard]:
-    """All shards in the order of work: validation first, then the first scenes of every part, so that a run that is
-    stopped early has some of everything. Without a segmenter nothing can be said of pictures that are drawn freely."""
+    """The shards of the setup's parts in the order of work: validation first, then the first scenes of every part, so
+    that a run that is stopped early has some of everything. Without a segmenter nothing can be said of pictures that
+    are drawn freely."""
     options = setup.options
     counts = {"regime_a": (options.validation, options.scenes)}
     if setup.segmenter is not None:
         counts["regime_b"] = (options.validation_runs, options.test_runs)
     if can_be_explained(setup):
         counts["full_run"] = (0, options.test_runs)
+    counts = {name: count for name, count in counts.items() if name in setup.parts}
     validation = [shard for name, (count, _) in counts.items() for shard in cut(name, "validation", count)]
     test = [shard for name, (_, count) in counts.items() for shard in cut(name, "test", count)]
     return validation + sorted(test, key=lambda shard: shard.first)
@@ -48,4 +50,4 @@ def can_be_explained(setup: Setup) -> bool:
 
 def records(setup: Setup, shard: Shard) -> list[Record]:
     """Make the records of a shard."""
-    return PARTS[shard.part](setup, shard)
+    return _MAKE[shard.part](setup, shard)

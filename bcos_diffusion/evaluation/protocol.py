@@ -16,7 +16,7 @@ from bcos_diffusion.evaluation.clock import timed
 from bcos_diffusion.evaluation.noised import SHARES, noise_scene
 from bcos_diffusion.evaluation.plan import plan
 from bcos_diffusion.evaluation.provenance import PROTOCOL, environment, machine
-from bcos_diffusion.evaluation.setup import Contender, Options, Segmenter, Setup
+from bcos_diffusion.evaluation.setup import PARTS, Contender, Options, Segmenter, Setup
 from bcos_diffusion.evaluation.shards import Shard, ShardFolder
 from bcos_diffusion.evaluation.summarise import summarise
 from bcos_diffusion.evaluation.workers import run_all
@@ -79,12 +79,13 @@ def prepare(
     methods: Mapping[str, Attribution] | None = None,
     twin: BcosDiffusionPipeline | None = None,
     segmenter: Segmenter | None = None,
+    parts: tuple[str, ...] = PARTS,
 ) -> tuple[Setup, dict[str, str]]:
     """The setup of a run, and which methods a network cannot be explained by, with the reason.
 
     methods: by name, all of :func:`~bcos_diffusion.baselines.methods.by_name` by default; each is tried on one scene,
     and one that a network cannot be explained by is left out. twin: the ordinary model of the same size. segmenter:
-    without it nothing is drawn freely.
+    without it nothing is drawn freely. parts: which of ``setup.PARTS`` are measured.
     """
     if methods is None:
         from bcos_diffusion.baselines.methods import by_name
@@ -97,7 +98,7 @@ def prepare(
             able, reasons = explicable(model, methods, options.seed)
             contenders[name] = Contender(model, able)
             left_out |= {method if name == "model" else f"{method}_{name}": why for method, why in reasons.items()}
-    return Setup(contenders["model"], options, contenders.get("twin"), segmenter), left_out
+    return Setup(contenders["model"], options, contenders.get("twin"), segmenter, parts), left_out
 
 
 def explicable(

@@ -30,6 +30,9 @@ class Segmenter(Protocol):
         ...
 
 
+PARTS = ("regime_a", "regime_b", "full_run")
+"""What is measured scene by scene: real scenes, free generation, and whole runs drawn again without each word."""
+
 RUNS_SHARE = 10
 """Of that many costly scenes, one is also drawn from noise."""
 
@@ -92,13 +95,15 @@ class Contender:
 class Setup:
     """Everything that a record of one scene depends on beside its number.
 
-    twin: the ordinary model of the same size, if there is one; segmenter: needed for what is drawn freely.
+    twin: the ordinary model of the same size, if there is one; segmenter: needed for what is drawn freely; parts: which
+    of :data:`PARTS` are measured.
     """
 
     contender: Contender
     options: Options = field(default_factory=Options)
     twin: Contender | None = None
     segmenter: Segmenter | None = None
+    parts: tuple[str, ...] = PARTS
 
     def __post_init__(self) -> None:
         if self.twin is not None and self.twin.pipeline.default_size != self.contender.pipeline.default_size:

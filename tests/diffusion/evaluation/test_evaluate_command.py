@@ -12,7 +12,7 @@ from bcos_diffusion.evaluation import statistics
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 QUICK = ("--preset", "quick", "--scenes", "2", "--costly-scenes", "1", "--pictures", "8", "--steps", "2")
-MOST = ("--only", "regime_a", "regime_b", "quality", "examples")
+MOST = ("--only", "regime_a", "regime_b", "full_run", "quality", "examples")
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_it_writes_a_page_and_its_numbers_and_goes_on(model: Path, capsys: pytes
 
 @pytest.mark.usefixtures("few_methods")
 def test_the_command_that_the_report_names_gives_the_same_numbers(model: Path) -> None:
-    found = run(model, "--out", "out", "--only", "regime_a", "quality")
+    found = run(model, "--out", "out", "--only", "regime_a", "full_run", "quality")
     words = found["command"].split()
     assert words[:4] == ["bcos-diffusion", "evaluate", "--preset", "quick"] and "--pictures" in words
     assert cli.main([*words[1:-1], "other", "--device", "cpu"]) == 0
@@ -77,9 +77,14 @@ def without_seconds(values: object) -> object:
 @pytest.mark.usefixtures("few_methods")
 def test_parts_that_are_not_asked_for_are_left_out(model: Path) -> None:
     found = run(model, "--out", "out", "--only", "regime_a")
-    assert "regime_b" not in found and "quality" not in found and found["regime_a"]["methods"]
+    assert not found.keys() & {"regime_b", "quality", "budget"} and found["regime_a"]["methods"]
     page = Path("out/report.html").read_text(encoding="utf-8")
     assert "<img" not in page and page.count("Not in this report") >= 4
+    more = run(model, "--out", "out", "--only", "full_run", "quality")
+    assert more["budget"] and more["quality"] and "regime_a" not in more
+    assert "Not in this report" in Path("out/report.html").read_text(encoding="utf-8")
+    together = run(model, "--out", "out", "--only", "regime_a", "full_run")
+    assert together["budget"] == more["budget"] and together["regime_a"] == found["regime_a"]
 
 
 @pytest.mark.usefixtures("few_methods")
