@@ -17,7 +17,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -39,8 +38,8 @@ class DiTConfig(NetworkConfig):
 
     size: int = 32
     patch: int = 4
-    width: int = 256
-    depth: int = 6
+    width: int = 192
+    depth: int = 7
     heads: int = 4
     mlp: int = 4
     text_dim: int = 128

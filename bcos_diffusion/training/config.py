@@ -40,7 +40,7 @@ class TrainConfig:
     """``scenes``, or a folder of webdataset shards."""
     start_from: str | None = None
     """Folder or hub id of a model whose weights a new run starts from, of the same shape or with
-    fewer words or fine levels; without it, random ones."""
+    fewer words or fine levels, or of smaller pictures; without it, random ones."""
     steps: int = 20_000
     batch_size: int = 64
     """Images of one step, over all processes."""

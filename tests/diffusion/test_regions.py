@@ -101,7 +101,7 @@ def test_what_was_learned_per_place_is_spread_linearly() -> None:
     grid = torch.randn(16, 3, dtype=torch.float64)
     assert spread(grid, (4, 4)) is grid
     for size in ((4, 8), (6, 3)):
-        spread = spread(grid, size).unflatten(0, size)
+        stretched = spread(grid, size).unflatten(0, size)
         for y in range(size[0]):
             for x in range(size[1]):
                 v, u = (min(max((i + 0.5) * 4 / s - 0.5, 0), 3) for i, s in zip((y, x), size, strict=True))
@@ -109,7 +109,7 @@ def test_what_was_learned_per_place_is_spread_linearly() -> None:
                 for j in range(4):
                     for i in range(4):
                         expected += max(0, 1 - abs(v - j)) * max(0, 1 - abs(u - i)) * grid[4 * j + i]
-                torch.testing.assert_close(spread[y, x], expected)
+                torch.testing.assert_close(stretched[y, x], expected)
 
 
 @pytest.mark.parametrize("size", [(16, 18), (0, 16), (15, 16)])
