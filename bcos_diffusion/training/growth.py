@@ -73,8 +73,11 @@ def _added_levels(model: TextToImage, held: TextToImage) -> int:
 
 def _check_only_size(large: NetworkConfig, small: NetworkConfig, texts_fit: bool) -> None:
     """Raise ValueError unless both are transformers that differ in the size of their pictures at most."""
-    both = isinstance(large, DiTConfig) and isinstance(small, DiTConfig) and texts_fit
-    if not both or replace(large, size=small.size, noise_shift=small.noise_shift) != small:
+    if isinstance(large, DiTConfig) and isinstance(small, DiTConfig):
+        fits = replace(large, size=small.size, noise_shift=small.noise_shift) == small
+    else:
+        fits = False
+    if not (fits and texts_fit):
         raise ValueError(f"{small} cannot be the start of {large}: they differ in more than the size of pictures")
 
 
