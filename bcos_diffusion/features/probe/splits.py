@@ -51,6 +51,18 @@ class Split:
                 raise ValueError(f"no image of {name} has a label")
         return Split(**kept)
 
+    def few(self, labels: Tensor, per_class: int) -> Split:
+        """The same split with at most ``per_class`` images of each class to learn from, the first of ``train``.
+
+        labels: int64 ``[N]``, -1 for images that are left out. With all of them to learn from, probes of weak features
+        are often as accurate as of strong ones. Raises ValueError for less than one image.
+        """
+        if per_class < 1:
+            raise ValueError(f"per_class must be at least 1, got {per_class}")
+        own = labels[self.train]
+        kept = [self.train[own == label][:per_class] for label in own.unique() if label != NOT_LABELLED]
+        return Split(torch.cat(kept) if kept else self.train[:0], self.validation, self.test)
+
 
 def stratified_split(labels: Tensor, seed: int, shares: tuple[float, float, float] = (0.7, 0.1, 0.2)) -> Split:
     """Split labelled images so that every class is spread over train, validation and test by ``shares``.
