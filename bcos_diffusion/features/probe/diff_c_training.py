@@ -20,13 +20,14 @@ from bcos_diffusion.features.probe.splits import Split, sound_split
 class Recipe:
     """How Diff-C learns. The rate falls from ``rate`` to ``last_rate`` over the epochs along half a cosine (AdamW).
 
-    The numbers here suit maps of a few thousand images, of up to 16 x 16, in under a minute of one core. Raises
+    The numbers here suit the small maps, up to 16 x 16, of a few thousand images: 30 times fewer steps wide than the
+    paper's, and at ten times its rate. Raises
     ValueError for numbers under 1 (width, epochs, batch), rates not above 0, and a rate that rises.
     """
 
-    width: int = 128
-    epochs: int = 15
-    batch: int = 64
+    width: int = 64
+    epochs: int = 12
+    batch: int = 16
     rate: float = 1e-3
     last_rate: float = 5e-5
     weight_decay: float = 0.01
