@@ -82,14 +82,7 @@ def fit_components(features: Tensor | Iterable[Tensor]) -> PrincipalComponents:
     for batch in _batches(features):
         moments.add(batch)
     mean, covariance = moments.result()
-    values, vectors = torch.linalg.eigh(covariance)
-    values, vectors = values.flip(0).clamp(min=0), vectors.flip(1)
-    directions = _filled(vectors.T[:COMPONENTS])
-    largest = directions.abs().argmax(1, keepdim=True)
-    directions = directions * torch.where(directions.gather(1, largest) < 0, -1.0, 1.0)
-    total = values.sum()
-    share = values[:COMPONENTS] / torch.where(total > 0, total, 1)
-    explained = F.pad(share, (0, COMPONENTS - len(share)))
+    directions, explained = _directions(mean, covariance)
     zeros = torch.zeros(COMPONENTS, dtype=torch.float64)
     unscaled = PrincipalComponents(mean, directions, explained, zeros, zeros)
     scores = torch.cat([unscaled.scores(batch).movedim(1, 0).flatten(1) for batch in _batches(features)], dim=1)
@@ -143,9 +136,18 @@ def _batches(features: Tensor | Iterable[Tensor]) -> Iterator[Tensor]:
         yield batch.detach().cpu()
 
 
-def _filled(directions: Tensor) -> Tensor:
-    """Directions ``[k, D]`` with empty ones up to three, where a layer has fewer channels than that."""
-    return F.pad(directions, (0, 0, 0, COMPONENTS - len(directions)))
+def _directions(mean: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor]:
+    """Directions ``[3, D]`` of most variance with their shares ``[3]``; zeros where nothing but rounding is left."""
+    values, vectors = torch.linalg.eigh(covariance)
+    values, directions = values.flip(0)[:COMPONENTS], vectors.flip(1).T[:COMPONENTS]
+    rounding = max(float(values[0]) * 1e-14, float(mean @ mean) * 1e-20)
+    varies = values > rounding
+    values, directions = values * varies, directions * varies[:, None]
+    largest = directions.gather(1, directions.abs().argmax(1, keepdim=True))
+    directions = directions * torch.where(largest < 0, -1.0, 1.0)
+    total = covariance.trace() if bool(varies.any()) else torch.ones(())
+    missing = COMPONENTS - len(values)  # of a layer with fewer channels than colours
+    return F.pad(directions, (0, 0, 0, missing)), F.pad(values / total, (0, missing))
 
 
 def _agreement(own: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:

@@ -20,9 +20,9 @@ from bcos_diffusion.features.probe.splits import Split, sound_split
 class Recipe:
     """How Diff-C learns. The rate falls from ``rate`` to ``last_rate`` over the epochs along half a cosine (AdamW).
 
-    The numbers here suit the small maps, up to 16 x 16, of a few thousand images: 30 times fewer steps wide than the
-    paper's, and at ten times its rate. Raises
-    ValueError for numbers under 1 (width, epochs, batch), rates not above 0, and a rate that rises.
+    The numbers here suit the small maps, up to 16 x 16, of a few thousand images: narrower by 16 than the paper's,
+    at ten times its rate, in less than half its epochs. Raises ValueError for numbers under 1 (width, epochs, batch),
+    rates not above 0, a rate that rises, and a decay below 0.
     """
 
     width: int = 64

@@ -68,8 +68,8 @@ def stratified_split(labels: Tensor, seed: int, shares: tuple[float, float, floa
     """Split labelled images so that every class is spread over train, validation and test by ``shares``.
 
     labels: int64 ``[N]``, -1 for images that are left out. Equal seeds give equal splits. Images lie at even steps
-    over the shuffled, class-sorted list, so each part has its share of all images to within one, and its share of a
-    class to within one. Raises ValueError for shares that do not sum to 1 and for too few images.
+    over the shuffled, class-sorted list, so each part has its share of all images to within one, and of each class to
+    within two. Raises ValueError for shares that do not sum to 1 and for too few images.
     """
     if min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6:
         raise ValueError(f"shares must be three numbers above 0 that sum to 1, got {shares}")
@@ -89,13 +89,13 @@ def stratified_split(labels: Tensor, seed: int, shares: tuple[float, float, floa
 
 def _dealt(count: int, shares: tuple[float, float, float]) -> Tensor:
     """Part 0, 1 or 2 for each of a list: always the part that is furthest behind its share. ``[count]``."""
-    owed = torch.tensor(shares, dtype=torch.float64)
-    given = torch.zeros(3, dtype=torch.float64)
-    owner = torch.empty(count, dtype=torch.int64)
-    for place in range(count):
-        owner[place] = part = int((owed * (place + 1) - given).argmax())
-        given[part] += 1
-    return owner
+    given = [0, 0, 0]
+    owner = []
+    for place in range(1, count + 1):
+        behind = [share * place - had for share, had in zip(shares, given, strict=True)]
+        owner.append(behind.index(max(behind)))
+        given[owner[-1]] += 1
+    return torch.tensor(owner, dtype=torch.int64)
 
 
 def sound_split(features: Tensor, labels: Tensor, classes: int, split: Split, dims: int) -> Split:
@@ -127,7 +127,7 @@ def _check_features(features: Tensor, dims: int) -> None:
     if features.ndim != dims or not features.is_floating_point() or 0 in features.shape:
         hint = "; pool spatial features with .mean((2, 3)), or .flatten(1)" if dims == 2 and features.ndim == 4 else ""
         raise ValueError(f"features must be floats {shape}, got {features.dtype} {list(features.shape)}{hint}")
-    # One pass with no mask as large as the features: a sum is finite only where all values are, or overflows.
+    # A sum is finite only where all values are, and makes no mask as large as the features.
     if not bool(features.sum(dtype=torch.float64).isfinite()):
         bad = sum(not bool(image.isfinite().all()) for image in features)
         raise ValueError(f"features of {bad} images have values that are not finite")

@@ -93,9 +93,13 @@ def test_fewer_channels_than_colours_and_features_that_do_not_vary():
     fitted = fit_components(two)
     assert fitted.directions.shape == (3, 2) and fitted.explained.sum() == pytest.approx(1)
     assert bool((fitted.colours(two)[:, 2] == 0.5).all())
-    constant = torch.full((3, 4, 2, 2), 2.5)
-    assert bool((fit_components(constant).colours(constant) == 0.5).all())
-    assert fit_components(constant).explained.tolist() == [0, 0, 0]
+    line = torch.randn(9, 1, 3, 3, generator=torch.Generator().manual_seed(0)) * torch.ones(5)[:, None, None] + 0.1
+    fitted = fit_components(line)
+    assert fitted.explained.tolist() == pytest.approx([1, 0, 0], abs=1e-12)
+    assert bool((fitted.colours(line)[:, 1:] == 0.5).all()) and float(fitted.colours(line)[:, 0].std()) > 0.1
+    constant = torch.full((7, 4, 3, 3), 0.1)
+    parts = fit_components([constant[:2], constant[2:]])
+    assert bool((parts.colours(constant) == 0.5).all()) and parts.explained.tolist() == [0, 0, 0]
     assert fit_components(maps(images=3, size=(1, 1))).directions.shape == (3, 7)
 
 
