@@ -7,7 +7,7 @@ from bcos_diffusion.features.latents.step import Step, features_of
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
 from references.networks import PROMPT, pipeline_of
 
-LAYERS = {"scale": "down.1.0", "additive": "up.0.0", "paper": "middle.1", "paper noise": "up.0.0"}
+LAYERS = {"scale": "down.1.0", "additive": "up.1.0", "paper": "middle.1", "paper noise": "up.0.0"}
 T = 300
 
 

@@ -75,6 +75,13 @@ class Step:
         predicted: Tensor = self.unet(x_t, timestep, Conditioning(values, self.text.keys, self.text.mask))
         return predicted
 
+    @torch.no_grad()
+    def x_0(self) -> Tensor:
+        """The predicted x_0 ``[6, H, W]``."""
+        x_t = self.x_t[None]
+        predicted = self.predict(x_t, self.text.values)
+        return predicted_x_0(predicted, x_t, self.alpha_bar, self.unet.predicts, self.update)[0]
+
 
 def by_position(output: Tensor) -> Tensor:
     """A layer's output, ``[N, D, H, W]`` or ``[N, P, D]``, by position: ``[N, P, D]``."""
@@ -141,7 +148,7 @@ def pass_on(step: Step, tangents: Tensor, everything_else: bool = False) -> tupl
     """Put tangents into the layer's output, ``[J, P, D]``, and push them on to x_0 with all factors held.
 
     everything_else: a last part beside them has x_t, words and time, and nothing at the layer: what reaches x_0
-    without it. Returns the predicted x_0 ``[6, H, W]``, to the bit as without this, and the parts
+    without it. Returns the predicted x_0 ``[6, H, W]``, which the tangents leave as it is, and the parts
     ``[J (+ 1), 6, H, W]``.
     """
     count = len(tangents)

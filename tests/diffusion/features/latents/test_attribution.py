@@ -2,28 +2,17 @@
 
 import pytest
 import torch
+from references.around_a_layer import pushed_forward
 from references.networks import pipeline_of
 from references.tiny import tiny_pipeline
 from references.tiny_dictionary import LAYERS, RandomDictionary, T, dictionary_of, step_of, tiny_step
-from torch.autograd import forward_ad
 
 from bcos_diffusion.features.latents.attribution import attribute
 from bcos_diffusion.features.latents.run import attribute_run, steps_of_run
-from bcos_diffusion.features.latents.step import Step, by_position, features_of, hooked, read_at
-from bcos_kernels.mode import explanation_mode
+from bcos_diffusion.features.latents.step import Step, features_of, read_at
 
 CHOSEN = [5, 0, 17]
 KINDS = list(LAYERS)
-
-
-def pushed_forward(step: Step, x_t: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """What tangents of the network's inputs give to the layer's features ``[P, D]``, by forward-mode derivatives."""
-    found = []
-    with torch.no_grad(), explanation_mode(), forward_ad.dual_level():
-        duals = (forward_ad.make_dual(step.x_t[None], x_t), forward_ad.make_dual(step.text.values, values))
-        with hooked(step.layer, lambda output: found.append(forward_ad.unpack_dual(by_position(output)).tangent)):
-            step.predict(*duals)
-    return torch.zeros_like(features_of(step)) if found[0] is None else found[0][0]
 
 
 @pytest.mark.parametrize("position", [None, 2])
