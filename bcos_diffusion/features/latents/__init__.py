@@ -1,1 +1,1 @@
-"""Reading sparse features: their top images, how pure they are, of what, and exactly what drives and what draws them."""
+"""Reading sparse features: their top images, what they tell, and exactly what drives them and what they draw."""

@@ -72,9 +72,7 @@ def _check(values: Tensor, indices: Tensor, latents: int, positions: int) -> Non
         raise ValueError("the values of codes must be finite and not negative")
 
 
-def _of_batch(
-    values: Tensor, indices: Tensor, latents: int, positions: int, first: int, images: int
-) -> Activations:
+def _of_batch(values: Tensor, indices: Tensor, latents: int, positions: int, first: int, images: int) -> Activations:
     row, column = (values > 0).nonzero(as_tuple=True)
     value, place = values[row, column], row % positions
     pair = indices[row, column].long() * images + row // positions  # in rising order: by latent, then by image

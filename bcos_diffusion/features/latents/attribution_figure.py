@@ -57,13 +57,17 @@ def draw_latent(
     left, *tiles = second.subplots(1, 5, width_ratios=[2.2, 1, 1, 1, 1])
     _bars(left, bars, found)
     heat = found.pixels[0] / found.pixels[0].abs().max().clamp(min=1e-30)
-    _show(tiles[0], predicted, "predicted x_0")
+    _show(tiles[0], decode(step.x_t[None])[0], f"x_{step.t}")
     tiles[1].imshow(np.asarray(overlay(predicted, heat)), interpolation="nearest")
     _title(tiles[1], f"which pixels of x_{step.t}\n(red for, blue against)")
-    largest = float(colours(drawn).abs().max())
-    _show(tiles[2], 0.5 + colours(drawn) / (2 * largest or 1.0), f"what its direction draws\n(±{largest:.2g} of 1)")
-    change = max(activation, 0.0) * colours(drawn)
-    _show(tiles[3], predicted - change, "predicted x_0\nless its colour")
+    _show(tiles[2], predicted, "predicted x_0")
+    push = colours(drawn)
+    largest = float(push.abs().max())
+    _show(
+        tiles[3],
+        0.5 + push / (2 * largest or 1.0),
+        f"what its direction draws\n(here at most {_strength(activation * largest)})",
+    )
     try:
         write_atomically(path, lambda temporary: figure.savefig(temporary, format="png", metadata={"Software": None}))
     finally:

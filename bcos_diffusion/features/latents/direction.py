@@ -19,9 +19,7 @@ from bcos_diffusion.features.latents.step import Dictionary, Step, features_of, 
 AT_ONCE = 16
 
 
-def draw_directions(
-    step: Step, dictionary: Dictionary, latents: Sequence[int], position: int | None = None
-) -> Tensor:
+def draw_directions(step: Step, dictionary: Dictionary, latents: Sequence[int], position: int | None = None) -> Tensor:
     """The six channels that an activation of 1 of each latent adds to the predicted x_0: ``[J, 6, H, W]``.
 
     position: of a spatial code, row-major, where the direction is put; for a pooled code (None) it is put everywhere,

@@ -105,9 +105,7 @@ def monosemanticity(
     generator = torch.Generator().manual_seed(seed)
     rounds = []
     for _ in range(shuffles):
-        shuffled = {
-            f: _read(activations, _shuffled(known, generator), len(classes[f])) for f, known in labels.items()
-        }
+        shuffled = {f: _read(activations, _shuffled(known, generator), len(classes[f])) for f, known in labels.items()}
         rounds.append(_summary(shuffled, judged))
     return Monosemanticity(readings, judged, verdict, _summary(readings, judged), _mean(rounds))
 

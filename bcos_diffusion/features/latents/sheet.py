@@ -36,8 +36,8 @@ def draw_sheet(
     """Draw the top images of latents, each with its activation below it, enlarged without smoothing.
 
     labels, classes: as for :func:`monosemanticity`; for each factor the most frequent class of the row is named, with
-    its count of the images shown that have a label. grid: rows and columns of positions of a spatial code, whose
-    strongest is then marked. Raises ValueError for latents that are not there, and for labels without classes.
+    its count of the images shown that have a label, or "none". grid: rows and columns of positions of a spatial code,
+    whose strongest is then marked. Raises ValueError for latents that are not there, and for labels without classes.
     """
     labels, classes = labels or {}, classes or {}
     count = len(top.image)
@@ -79,7 +79,7 @@ def shared_class(factor: str, known: Tensor, image: Tensor, names: Sequence[str]
     """
     known = known[(image >= 0) & (known >= 0)]
     if not len(known):
-        return f"{factor}: –"
+        return f"{factor}: none"
     frequency = torch.bincount(known)
     best = int(frequency.argmax())
     return f"{factor}: {names[best]} {int(frequency[best])}/{len(known)}"

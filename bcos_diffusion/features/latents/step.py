@@ -137,9 +137,7 @@ def time_features(step: Step) -> Tensor:
     found: list[Tensor] = []
     blank = torch.zeros_like(step.x_t)
     with stacked(2), hooked(step.layer, lambda output: found.append(by_position(output))):
-        step.predict(
-            torch.stack([step.x_t, blank]), torch.cat([step.text.values, torch.zeros_like(step.text.values)])
-        )
+        step.predict(torch.stack([step.x_t, blank]), torch.cat([step.text.values, torch.zeros_like(step.text.values)]))
     return found[0][1]
 
 

@@ -5,7 +5,6 @@ import torch
 from references.around_a_layer import by_forward_mode, x_0_and_features
 from references.tiny_dictionary import LAYERS, dictionary_of, tiny_step
 
-from bcos_diffusion.diffusion import predicted_x_0
 from bcos_diffusion.features.latents.direction import AT_ONCE, colours, draw_directions, push
 from bcos_diffusion.features.latents.step import features_of, pass_on
 
