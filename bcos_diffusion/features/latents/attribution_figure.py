@@ -63,11 +63,8 @@ def draw_latent(
     _show(tiles[2], predicted, "predicted x_0")
     push = colours(drawn)
     largest = float(push.abs().max())
-    _show(
-        tiles[3],
-        0.5 + push / (2 * largest or 1.0),
-        f"what its direction draws\n(here at most {_strength(activation * largest)})",
-    )
+    here = 100 * max(activation, 0.0) * largest
+    _show(tiles[3], 0.5 + push / (2 * largest or 1.0), f"what its direction draws\n(at most {here:.2g}% of the range)")
     try:
         write_atomically(path, lambda temporary: figure.savefig(temporary, format="png", metadata={"Software": None}))
     finally:

@@ -23,10 +23,17 @@ class Dictionary(Protocol):
     It is of features as they are; one that was trained on scaled features has the scale in its biases.
     """
 
-    encoder: Tensor
-    decoder: Tensor
-    pre_bias: Tensor
-    encoder_bias: Tensor
+    @property
+    def encoder(self) -> Tensor: ...
+
+    @property
+    def decoder(self) -> Tensor: ...
+
+    @property
+    def pre_bias(self) -> Tensor: ...
+
+    @property
+    def encoder_bias(self) -> Tensor: ...
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Features ``[N, d]`` to values and indices ``[N, k]``."""
