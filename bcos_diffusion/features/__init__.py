@@ -1,0 +1,1 @@
+"""What a layer at a timestep represents."""
