@@ -111,7 +111,7 @@ class _Run:
         self.last_active[indices[active]] = seen
         dead = self.last_active <= seen - self.dead_after
         report = {
-            "loss": float(loss),
+            "loss": float(loss.detach()),
             "l0": float(active.sum()) / len(x),
             "dead_share": float(dead.double().mean()),
         }

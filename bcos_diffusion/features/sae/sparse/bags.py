@@ -16,7 +16,7 @@ def weighted_rows(values: Tensor, indices: Tensor, table: Tensor) -> Tensor:
     """As :func:`bcos_diffusion.features.sae.sparse.op.weighted_rows`."""
     if not indices.numel():
         return values.new_zeros(len(indices), table.shape[1])
-    return F.embedding_bag(indices, table.contiguous(), per_sample_weights=values, mode="sum")
+    return F.embedding_bag(indices.contiguous(), table.contiguous(), per_sample_weights=values.contiguous(), mode="sum")
 
 
 def row_products(x: Tensor, indices: Tensor, table: Tensor) -> Tensor:
@@ -28,7 +28,7 @@ def row_products(x: Tensor, indices: Tensor, table: Tensor) -> Tensor:
     bag_of = torch.arange(samples, device=x.device).repeat_interleave(active)
     # The gradient of a bag to its weights; torch has no public name for it.
     products = torch.ops.aten._embedding_bag_per_sample_weights_backward(
-        x.contiguous(), table.contiguous(), indices.flatten(), starts, bag_of, 0
+        x.contiguous(), table.contiguous(), indices.contiguous().view(-1), starts, bag_of, 0
     )
     return products.view(indices.shape)  # type: ignore[no-any-return]
 

@@ -21,7 +21,7 @@ def weighted_rows(values: Tensor, indices: Tensor, table: Tensor) -> Tensor:
     """As :func:`bcos_diffusion.features.sae.sparse.op.weighted_rows`."""
     samples, active = indices.shape
     starts = active * torch.arange(samples + 1, device=values.device)
-    return _bags(values.flatten(), indices.flatten(), starts, table)
+    return _bags(values.contiguous().view(-1), indices.contiguous().view(-1), starts, table)
 
 
 def row_products(x: Tensor, indices: Tensor, table: Tensor) -> Tensor:
