@@ -40,10 +40,11 @@ class KSparseAutoencoder(nn.Module):
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The active latents of features x ``[N, d]``: values ``[N, k]``, none negative, and indices, int64 ``[N, k]``.
 
-        Differentiable by x and the parameters at the latents that are picked. Their order is not promised.
+        Differentiable by x and the parameters at the latents that are picked, whose order is not promised. x may have
+        any floating dtype; the model's own is computed in.
         """
         self._check(x)
-        centred = x - self.pre_bias
+        centred = x.to(self.pre_bias.dtype) - self.pre_bias
         return self.values_at(centred, pick(centred, self.encoder, self.encoder_bias, self.k))
 
     def values_at(self, centred: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
@@ -85,7 +86,8 @@ class KSparseAutoencoder(nn.Module):
         with torch.device("meta"):
             found = cls(**config)
         try:
-            found.load_state_dict(tensors, assign=True)
+            # Copies, because sums depend in their last bit on how memory is aligned, and that of a file is anyhow.
+            found.load_state_dict({name: tensor.clone() for name, tensor in tensors.items()}, assign=True)
         except RuntimeError as error:
             detail = " ".join(str(error).split())[:300]
             raise ValueError(f"{path.with_suffix('.safetensors')} does not fit {path.name}: {detail}") from None

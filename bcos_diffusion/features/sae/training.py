@@ -53,12 +53,13 @@ def train(
     curve = Curve(Path(out) / "curve.jsonl", run.step)
     while run.step < config.steps:
         report = run.advance()
-        if run.step % config.log_every == 0 or run.step == config.steps:
+        reports = run.step % config.log_every == 0 or run.step == config.steps
+        if reports:
             curve.write(run.step, report)
-            if callback is not None:
-                callback(run.step, report)
         if run.step % config.checkpoint_every == 0 and run.step < config.steps:
             record.save_checkpoint(run.state())
+        if reports and callback is not None:
+            callback(run.step, report)
     found = run.autoencoder.scale_(1 / run.scale).requires_grad_()
     record.finish(found)
     return found
@@ -176,7 +177,7 @@ class _Run:
         self.last_active.copy_(tensors["last_active"])
         for name, parameter in self.autoencoder.named_parameters():
             parameter.copy_(tensors[name])
-            moments = {kind: tensors[f"{name}.{kind}"].to(parameter.device) for kind in _MOMENTS}
+            moments = {kind: torch.empty_like(parameter).copy_(tensors[f"{name}.{kind}"]) for kind in _MOMENTS}
             taken = torch.tensor(float(self.step), device=parameter.device)
             self.optimiser.state[parameter] = {"step": taken, **moments}
 
