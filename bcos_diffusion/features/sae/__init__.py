@@ -1,8 +1,7 @@
 """k-sparse autoencoders of features: what a layer represents, as a dictionary of directions of which k are active.
 
-    autoencoder = train(features, SAEConfig(), Path("sae"))
-    values, indices = autoencoder.encode(features)
-    evaluate(autoencoder, features).explained_variance
+``train(features, SAEConfig(), folder)`` gives a :class:`KSparseAutoencoder`; its ``encode`` the active latents of
+features ``[N, D]``, and :func:`evaluate` how much of them it explains.
 """
 
 from bcos_diffusion.features.sae.autoencoder import KSparseAutoencoder

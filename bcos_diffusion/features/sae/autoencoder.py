@@ -61,9 +61,9 @@ class KSparseAutoencoder(nn.Module):
 
     @torch.no_grad()
     def scale_(self, factor: float) -> KSparseAutoencoder:
-        """Make it the autoencoder of ``factor * x``, in place: TopK and ReLU keep positive factors, so only biases do."""
-        self.pre_bias *= factor
-        self.encoder_bias *= factor
+        """Make it the autoencoder of ``factor * x``, in place, factor above 0: TopK and ReLU let it through."""
+        self.pre_bias.mul_(factor)
+        self.encoder_bias.mul_(factor)
         return self
 
     def save(self, folder: Path) -> None:

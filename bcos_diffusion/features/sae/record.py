@@ -16,7 +16,7 @@ State = tuple[dict[str, Tensor], dict[str, int]]
 
 
 class Record:
-    """The folder of one run. identity: what must be the same for the run to go on. Raises ValueError where it is not."""
+    """The folder of one run. identity: what must stay the same for it to go on; ValueError where it did not."""
 
     def __init__(self, folder: Path, identity: dict[str, object]):
         self.folder = folder

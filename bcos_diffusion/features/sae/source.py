@@ -24,12 +24,11 @@ Features = Tensor | Rows
 
 def read(features: Features, indices: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Some rows in the dtype and on the device of a model. Raises ValueError on what is not finite or not a matrix."""
-    if isinstance(features, Tensor):
-        found = features[indices.to(features.device)]
-    else:
-        found = features.rows(indices)
+    found = features[indices.to(features.device)] if isinstance(features, Tensor) else features.rows(indices)
     if found.ndim != 2 or not found.is_floating_point() or len(found) != len(indices):
-        raise ValueError(f"rows of features must be floating [{len(indices)}, D], got {found.dtype} {list(found.shape)}")
+        raise ValueError(
+            f"rows of features must be floating [{len(indices)}, D], got {found.dtype} {list(found.shape)}"
+        )
     found = found.to(device, dtype)
     if not found.isfinite().all():
         raise ValueError("features must be finite; some are infinite or NaN")

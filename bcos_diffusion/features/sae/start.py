@@ -43,7 +43,7 @@ def start_(autoencoder: KSparseAutoencoder, sample: Tensor, middle: Tensor, rand
     said = autoencoder(some) - middle
     fitted = float((said * (some - middle)).sum() / said.square().sum().clamp_min(torch.finfo(said.dtype).tiny))
     factor = fitted if fitted > 0 else 1.0
-    autoencoder.encoder *= factor
+    autoencoder.encoder.mul_(factor)
     return factor
 
 

@@ -1,9 +1,9 @@
 """The three sums of a sparse autoencoder as differentiable functions that touch active rows alone.
 
-With active latents ``i = indices[s, j]`` of sample s: ``weighted_rows`` is the decoder, ``row_products`` its gradient to
-the values and the encoder at the latents that were picked, ``scattered_rows`` the gradient to either weight. Each is
-linear in two tensors, and its gradients are the other two: so they can be differentiated as often as one likes, and no
-pass makes activations ``[N, n]``. An index may occur more than once in a sample.
+With active latents ``i = indices[s, j]`` of sample s: ``weighted_rows`` is the decoder, ``row_products`` its gradient
+to the values and the encoder at the latents that were picked, ``scattered_rows`` the gradient to either weight. Each
+is linear in two tensors, and its gradients are the other two: so they can be differentiated as often as one likes,
+and no pass makes activations ``[N, n]``. An index may occur more than once in a sample.
 
 Shapes of every function. indices: int64 ``[N, k]``; values: ``[N, k]``; table: ``[n, d]``; x: ``[N, d]``; values, table
 and x of one floating dtype, any strides, on one device; sums are in float32 for half types. Peers: embedding_bag of
@@ -44,7 +44,7 @@ def row_products(x: Tensor, indices: Tensor, table: Tensor) -> Tensor:
 
 
 def scattered_rows(values: Tensor, indices: Tensor, x: Tensor, rows: int) -> Tensor:
-    """``Σ values[s, j] · x[s]`` over all places where ``indices[s, j]`` is the row: ``[rows, d]``, zero where none is."""
+    """``Σ values[s, j] · x[s]`` where ``indices[s, j]`` is the row: ``[rows, d]``, zero where nowhere."""
     _check(indices, x, values=values, x=x)
     if dispatch.traces():
         return reference.scattered_rows(values, indices, x, rows)

@@ -137,7 +137,12 @@ def test_it_is_saved_and_loaded_whole(tmp_path):
         ("autoencoder.json", None, FileNotFoundError, "autoencoder.json does not exist"),
         ("autoencoder.json", "{", ValueError, "not valid JSON"),
         ("autoencoder.json", "{}", ValueError, "not an autoencoder of the format"),
-        ("autoencoder.json", '{"format": "bcos_diffusion.sae/1", "dim": 6}', ValueError, "must give dim, latents and k"),
+        (
+            "autoencoder.json",
+            '{"format": "bcos_diffusion.sae/1", "dim": 6}',
+            ValueError,
+            "must give dim, latents and k",
+        ),
         (
             "autoencoder.json",
             '{"format": "bcos_diffusion.sae/1", "dim": 7, "latents": 20, "k": 4}',
