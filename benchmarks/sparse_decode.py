@@ -1,6 +1,6 @@
 """Time of a sparse autoencoder's three sums by every way to compute them, in one run.
 
-    python benchmarks/sparse_decode.py [--device cuda] [--shapes small large] [--rounds 7] [--out FILE]
+    python benchmarks/sparse_decode.py [--device cuda] [--shapes small large largest] [--rounds 7] [--out FILE]
 
 ``decode``: k rows of the decoder for each sample; ``to values``: its gradient to the activations; ``to rows``: its
 gradient to the decoder. Peers: torch's embedding_bag and its own backward pass, a gather and a batched product, a
@@ -29,7 +29,8 @@ from bcos_kernels.files import write_json
 K = 32
 SHAPES = {
     "small": [(256, 5120, 80), (256, 13_312, 208), (1024, 13_312, 208)],
-    "large": [(1024, 81_920, 1280), (4096, 81_920, 1280)],
+    "large": [(1024, 81_920, 1280)],
+    "largest": [(4096, 81_920, 1280)],
 }
 """Samples, latents, dimensions: of a small model, and of Stable Diffusion in the paper."""
 Call = Callable[[], Any]
