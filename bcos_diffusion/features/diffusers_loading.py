@@ -39,9 +39,7 @@ def load_pipeline(folder: Path, dtype: torch.dtype, device: str) -> UNetSubject 
     return UNetSubject(network, alphas, vae, encoder, tokenizer, name)
 
 
-def load_network(
-    folder: Path, config: Mapping[str, Any], dtype: torch.dtype, device: str
-) -> UNetSubject | DiTSubject:
+def load_network(folder: Path, config: Mapping[str, Any], dtype: torch.dtype, device: str) -> UNetSubject | DiTSubject:
     """A bare network, with the noise of its family: Stable Diffusion's for a U-Net, linear betas for DiT.
 
     Raises ValueError for one of another kind, or of other than three channels.
@@ -83,7 +81,14 @@ def _alphas(folder: Path) -> Tensor:
     from diffusers import DDPMScheduler
 
     config = read_json(folder / "scheduler_config.json")
-    known = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "rescale_betas_zero_snr")
+    known = (
+        "num_train_timesteps",
+        "beta_start",
+        "beta_end",
+        "beta_schedule",
+        "trained_betas",
+        "rescale_betas_zero_snr",
+    )
     given = {name: config[name] for name in known if config.get(name) is not None}
     try:
         return DDPMScheduler(**given).alphas_cumprod

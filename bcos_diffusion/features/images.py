@@ -129,7 +129,7 @@ class FolderImages(Images):
     kind = "folder"
 
     def __init__(self, path: str | Path, size: int, seed: int = 0):
-        self.path, self.size, self.seed = Path(path), size, seed
+        self.path, self.size, self.seed = Path(path).resolve(), size, seed
         classes, samples = _listed(self.path)
         self.classes = {"class": classes} if classes else {}
         order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(seed))

@@ -135,9 +135,7 @@ class Layout:
 IMAGES = "images"
 
 
-def keys(
-    layers: Sequence[str], timesteps: Sequence[int], conditionings: Sequence[str]
-) -> list[tuple[str, int, str]]:
+def keys(layers: Sequence[str], timesteps: Sequence[int], conditionings: Sequence[str]) -> list[tuple[str, int, str]]:
     """Every layer at every timestep under every conditioning."""
     return [(layer, t, said) for said in conditionings for t in timesteps for layer in layers]
 
