@@ -136,5 +136,7 @@ def _check_room(folder: FeatureFolder) -> None:
     """Raise OSError before anything is made, where not all of it would fit."""
     needed, free = folder.bytes_left(), shutil.disk_usage(folder.out).free
     if needed > free:
-        raise OSError(f"{folder.out} needs {needed:,} bytes more, its disk has {free:,} free; read fewer images, layers,"
-                      " timesteps or conditionings, pool them, or store them in float16")  # fmt: skip
+        raise OSError(
+            f"{folder.out} needs {needed:,} bytes more, its disk has {free:,} free; read fewer images, layers,"
+            " timesteps or conditionings, pool them, or store them in float16"
+        )

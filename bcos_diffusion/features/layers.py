@@ -1,8 +1,8 @@
 """The layers of a network by name: what Revelio calls them, and the dotted names of all modules.
 
 Aliases, in the order in which they run: ``down_ft0`` … (finest first), ``bottleneck``, ``up_ft0`` … (coarsest first)
-of a U-Net; ``block_0`` … and ``bottleneck``, the middle block, of a transformer. As in DIFT and Revelio the number of an
-``up_ft`` counts levels on the way up.
+of a U-Net; ``block_0`` … and ``bottleneck``, the middle block, of a transformer. As in DIFT and Revelio the number of
+an ``up_ft`` counts levels on the way up.
 """
 
 from __future__ import annotations

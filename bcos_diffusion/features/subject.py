@@ -55,8 +55,8 @@ class Subject(Protocol):
 def load_subject(source: str | Path = SHIPPED, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Subject:
     """The subject in a folder, behind a hub id, or in the package by its name; told by what is in the folder.
 
-    Ours have a ``config.json`` with a format; diffusers' a ``model_index.json`` (a pipeline, such as Stable Diffusion or
-    DiT), or a ``config.json`` with a ``_class_name`` (a bare network, read without VAE and text). Raises
+    Ours have a ``config.json`` with a format; diffusers' a ``model_index.json`` (a pipeline, such as Stable Diffusion
+    or DiT), or a ``config.json`` with a ``_class_name`` (a bare network, read without VAE and text). Raises
     FileNotFoundError where there is nothing, ValueError for anything else or a damaged one, ImportError where a library
     is needed that is not installed.
     """

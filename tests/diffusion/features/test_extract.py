@@ -91,7 +91,7 @@ def test_the_size_is_known_beforehand(subject: Subject, done: Path, tmp_path: Pa
     assert sizes == {shard.name: layout.shard_bytes(shard) for shard in layout.shards} and len(sizes) == SHARDS
     assert layout.total_bytes == sum(map(len, files(done).values()))
     assert f"{layout.total_bytes:,} bytes" in layout.summary()
-    drawn = GeneratedImages(subject.pipeline, ['a cat , "'.replace('"', "blue"), "two dogs"], steps=2)
+    drawn = GeneratedImages(subject.pipeline, ["a cat , blue", "two dogs"], steps=2)
     odd = tiny_plan(images=drawn, count=2, layers=("up_ft0",), pooled=False, dtype="bfloat16")
     extract(subject, odd, tmp_path)
     assert lay_out(subject, odd).total_bytes == sum(map(len, files(tmp_path).values()))
@@ -135,7 +135,7 @@ def test_damaged_shards_are_made_again(subject: Subject, done: Path, tmp_path: P
     shutil.copytree(done, tmp_path, dirs_exist_ok=True)
     shard = sorted((tmp_path / "shards").iterdir())[2]
     shard.write_bytes(shard.read_bytes()[:-10])
-    with pytest.raises(ValueError, match="is damaged: .* run the extraction again"):
+    with pytest.raises(ValueError, match=r"is damaged: .* run the extraction again"):
         FeatureStore(tmp_path)
     assert extract(subject, tiny_plan(), tmp_path) is not None
     assert files(tmp_path) == files(done)

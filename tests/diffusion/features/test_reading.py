@@ -33,7 +33,7 @@ def slowly(subject: Subject, layer: str, x_t: Tensor, t: int, text: str) -> Tens
     rows = []
     for row in x_t:
         outputs: list[Any] = []
-        handle = subject.layers[layer].register_forward_hook(lambda _, __, output: outputs.append(output))
+        handle = subject.layers[layer].register_forward_hook(lambda _, __, output, to=outputs: to.append(output))
         subject.run(row[None], t, subject.condition([text]))
         handle.remove()
         output = outputs[0][0] if isinstance(outputs[0], tuple) else outputs[0]
