@@ -81,19 +81,14 @@ def _alphas(folder: Path) -> Tensor:
     from diffusers import DDPMScheduler
 
     config = read_json(folder / "scheduler_config.json")
-    known = (
-        "num_train_timesteps",
-        "beta_start",
-        "beta_end",
-        "beta_schedule",
-        "trained_betas",
-        "rescale_betas_zero_snr",
-    )
+    betas = ("beta_start", "beta_end", "beta_schedule", "trained_betas", "rescale_betas_zero_snr")
+    known = ("num_train_timesteps", *betas)
     given = {name: config[name] for name in known if config.get(name) is not None}
     try:
-        return DDPMScheduler(**given).alphas_cumprod
+        scheduler: Any = DDPMScheduler(**given)
     except (NotImplementedError, TypeError, ValueError) as error:
         raise ValueError(f"{folder / 'scheduler_config.json'} holds no noise schedule that is known: {error}") from None
+    return scheduler.alphas_cumprod
 
 
 def _class_names(labels: Mapping[str, str]) -> dict[str, int]:

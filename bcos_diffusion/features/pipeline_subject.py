@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bcos_diffusion.diffusion import add_noise, paired_noise
 from bcos_diffusion.encoding import encode
@@ -24,7 +24,7 @@ class PipelineSubject:
     def __init__(self, pipeline: BcosDiffusionPipeline):
         self.pipeline = pipeline
         self.name = pipeline.name
-        self.network = pipeline.model.unet
+        self.network: nn.Module = pipeline.model.unet
         self.layers = layers(self.network)
         self.size = pipeline.default_size[0]
         self.timesteps = len(pipeline.alpha_bar)

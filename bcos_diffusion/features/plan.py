@@ -114,7 +114,9 @@ class Layout:
 
     def labels(self) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
         """Type and shape of everything in the file of labels, by name; a placeholder where there are none."""
-        labels = {factor: (torch.int64, (self.plan.count,)) for factor in self.plan.images.classes}
+        labels: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {
+            factor: (torch.int64, (self.plan.count,)) for factor in self.plan.images.classes
+        }
         return labels or {"none": (torch.int64, (0,))}
 
     def shard_bytes(self, shard: Shard) -> int:

@@ -133,7 +133,7 @@ def test_features_of_runs_are_kept_with_their_pictures(model: Path, tmp_path: Pa
     torch.testing.assert_close(store.read("up_ft0", 700, "caption")[9:], kept[0].mean((2, 3)), atol=1e-6, rtol=1e-4)
     torch.testing.assert_close(store.images([9, 0]), images.batch([9, 0]), atol=0.51 / 255, rtol=0)
     noised = GeneratedImages(subject.pipeline, PROMPTS, seed=5, steps=4)
-    with pytest.raises(ValueError, match="images.reads was 'run', now 'noised'"):
+    with pytest.raises(ValueError, match=r"images\.reads was 'run', now 'noised'"):
         extract(subject, Plan(noised, 10, ("up_ft0",), (700,), ("caption",), batch=4), tmp_path)
 
 

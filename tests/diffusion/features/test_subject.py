@@ -109,12 +109,13 @@ def test_stable_diffusion_reads_its_clip(tmp_path: Path) -> None:
     tiny_vae().save_pretrained(tmp_path / "vae")
     DDIMScheduler().save_pretrained(tmp_path / "scheduler")
     sizes = {"hidden_size": 12, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
-    config = transformers.CLIPTextConfig(vocab_size=600, max_position_embeddings=16, **sizes)
+    marks = {"bos_token_id": 53, "eos_token_id": 54}
+    config = transformers.CLIPTextConfig(vocab_size=600, max_position_embeddings=16, **sizes, **marks)
     torch.manual_seed(3)
     encoder = transformers.CLIPTextModel(config).eval()
     encoder.save_pretrained(tmp_path / "text_encoder")
     letters = [*"abcdefghijklmnopqrstuvwxyz", *(f"{letter}</w>" for letter in "abcdefghijklmnopqrstuvwxyz")]
-    vocabulary = {token: i for i, token in enumerate([*letters, "<|startoftext|>", "<|endoftext|>"])}
+    vocabulary = {token: i for i, token in enumerate([*letters, "ab</w>", "<|startoftext|>", "<|endoftext|>"])}
     (tmp_path / "vocab.json").write_text(json.dumps(vocabulary))
     (tmp_path / "merges.txt").write_text("#version: 0.2\na b</w>\n")
     tokenizer = transformers.CLIPTokenizer(
@@ -125,6 +126,7 @@ def test_stable_diffusion_reads_its_clip(tmp_path: Path) -> None:
     (tmp_path / "model_index.json").write_text(json.dumps(parts))
     subject = load_subject(tmp_path)
     ids = tokenizer(["a cab"], padding="max_length", max_length=16, return_tensors="pt").input_ids
+    assert ids[0, :2].tolist() == [53, 26] and ids[0, -1] == 54
     with torch.no_grad():
         torch.testing.assert_close(subject.condition(["a cab"]), encoder(ids).last_hidden_state)
 
