@@ -25,6 +25,8 @@ class _DiffusersSubject:
                 f"the network reads {network.config.in_channels} channels, which images only have after a VAE;"
                 " name a folder that has one"
             )
+        if not isinstance(network.config.sample_size, int):
+            raise ValueError(f"the network must be of square images, its sample_size is {network.config.sample_size}")
         self.name = name
         self.network: nn.Module = network.eval().requires_grad_(False)
         self.vae = None if vae is None else vae.eval().requires_grad_(False)

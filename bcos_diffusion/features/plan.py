@@ -15,8 +15,12 @@ from bcos_diffusion.features.layers import find
 from bcos_diffusion.features.reading import read
 from bcos_diffusion.features.subject import Subject
 
+IMAGES = "images"
+"""The name, in a shard, of images that exist nowhere else."""
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _SHARD_IMAGES, _SHARD_BYTES = 128, 2**26
+Contents = dict[str, tuple[torch.dtype, tuple[int, ...]]]
+"""Type and shape of every tensor of a file, by name."""
 _CODES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64", torch.uint8: "U8"}
 
 
@@ -104,7 +108,7 @@ class Layout:
         """Layer, timestep and conditioning of every tensor of features in a shard."""
         return keys(self.plan.layers, self.plan.timesteps, self.plan.conditionings)
 
-    def tensors(self, shard: Shard) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
+    def tensors(self, shard: Shard) -> Contents:
         """Type and shape of everything in a shard's file, by name."""
         n, dtype = shard.end - shard.first, DTYPES[self.plan.dtype]
         found = {key_name(*key): (dtype, (n, *self.shapes[key[0]])) for key in self.keys}
@@ -112,11 +116,9 @@ class Layout:
             found[IMAGES] = torch.uint8, (n, 3, self.plan.images.size, self.plan.images.size)
         return found
 
-    def labels(self) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
+    def labels(self) -> Contents:
         """Type and shape of everything in the file of labels, by name; a placeholder where there are none."""
-        labels: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {
-            factor: (torch.int64, (self.plan.count,)) for factor in self.plan.images.classes
-        }
+        labels: Contents = {factor: (torch.int64, (self.plan.count,)) for factor in self.plan.images.classes}
         return labels or {"none": (torch.int64, (0,))}
 
     def shard_bytes(self, shard: Shard) -> int:
@@ -132,9 +134,6 @@ class Layout:
         """One line for people: how much of what."""
         many = f"{self.plan.count:,} images × {len(self.keys)} (layers × timesteps × conditionings)"
         return f"{many}: {self.total_bytes:,} bytes in {len(self.shards)} shards"
-
-
-IMAGES = "images"
 
 
 def keys(layers: Sequence[str], timesteps: Sequence[int], conditionings: Sequence[str]) -> list[tuple[str, int, str]]:
@@ -161,7 +160,7 @@ def lay_out(subject: Subject, plan: Plan) -> Layout:
     return Layout(plan, shapes, shards)
 
 
-def file_bytes(tensors: dict[str, tuple[torch.dtype, tuple[int, ...]]]) -> int:
+def file_bytes(tensors: Contents) -> int:
     """How long a safetensors file of these tensors is: 8 bytes, the header, padded to a multiple of 8, and the data."""
     header, end = {}, 0
     for name, (dtype, shape) in sorted(tensors.items(), key=lambda item: (-item[1][0].itemsize, item[0].encode())):

@@ -17,6 +17,11 @@ from bcos_kernels.files import read_json
 if TYPE_CHECKING:
     from bcos_diffusion.pipeline import BcosDiffusionPipeline
 
+_WANTED = ["*.json", "*.txt", *(f"{at}{name}" for at in ("", "*/") for name in (
+    "model.safetensors", "diffusion_pytorch_model.safetensors", "diffusion_pytorch_model-*.safetensors"))]  # fmt: skip
+"""What of a repository is downloaded: no pickled weights, and none in other precisions."""
+_UNWANTED = ["safety_checker/*", "image_encoder/*", "text_encoder_2/*"]
+
 
 class Subject(Protocol):
     """A denoiser as extraction sees it.
@@ -102,7 +107,7 @@ def _folder(source: str | Path) -> Path:
     if folder.is_dir():
         return folder
     try:
-        return Path(snapshot_download(str(source), allow_patterns=["*.json", "*.txt", "*.safetensors"]))
+        return Path(snapshot_download(str(source), allow_patterns=_WANTED, ignore_patterns=_UNWANTED))
     except (HFValidationError, LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         raise FileNotFoundError(
             f"{source} is neither a folder nor a model that can be downloaded ({type(error).__name__});"
