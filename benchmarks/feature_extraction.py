@@ -1,6 +1,7 @@
 """What reading features costs beside the bare forward pass: a pass with hooks, and a whole extraction to disk.
 
-Both take turns in one run, on one thread; ratios are medians over the rounds.
+Both take turns in one run, on one thread, in seconds of the processor, which other programs of a shared machine hardly
+change; ratios are medians over the rounds.
 
 python benchmarks/feature_extraction.py --out benchmarks/results/feature_extraction.json
 """
@@ -38,10 +39,10 @@ def in_turns(bare: Callable[[], object], other: Callable[[], object], rounds: in
 
 
 def timed(action: Callable[[], object]) -> float:
-    """Seconds that an action takes."""
-    began = time.perf_counter()
+    """Seconds of the processor that an action takes."""
+    began = time.process_time()
     action()
-    return time.perf_counter() - began
+    return time.process_time() - began
 
 
 def passes(model: str, subject: Subject, rounds: int) -> list[dict[str, Any]]:
