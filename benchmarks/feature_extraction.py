@@ -95,7 +95,7 @@ def main() -> None:
     for model in options.model:
         subject = load_subject(model)
         rows += passes(model, subject, options.rounds)
-        rows.append(extraction(model, subject, options.images, max(1, options.rounds // 5)))
+        rows.append(extraction(model, subject, options.images, max(3, options.rounds // 5)))
     print_table(rows)
     if options.out is not None:
         write_json(options.out, {"machine": describe("cpu"), "batch": BATCH, "rows": rows})

@@ -53,8 +53,9 @@ class PipelineSubject:
     @torch.no_grad()
     def condition(self, texts: Sequence[str]) -> Conditioning:
         """Values and keys of each text, each read alone; raises ValueError for words that the model does not know."""
-        # One by one, since the batch a prompt is read in may change the last bit of what is read.
-        return join([self._read(text) for text in texts])
+        # One by one, since the batch a prompt is read in may change the last bit of what is read; and each once.
+        read = {text: self._read(text) for text in dict.fromkeys(texts)}
+        return join([read[text] for text in texts])
 
     def run(self, x_t: Tensor, t: int, condition: Conditioning) -> None:
         """Predict x_0 or the noise, and drop it."""
