@@ -1,1 +1,1 @@
-"""What a layer of a diffusion model represents at a timestep: features, probes and maps of them."""
+"""What a layer at a timestep represents."""
