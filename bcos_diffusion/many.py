@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from bcos_diffusion.model import TextToImage
 from bcos_diffusion.prompt_file import Item
 from bcos_kernels.files import read_json, write_atomically, write_json
 
@@ -115,7 +114,7 @@ def draw_all(
     return new
 
 
-def weights_digest(model: TextToImage) -> str:
+def weights_digest(model: nn.Module) -> str:
     """SHA-256 of all weights, by name: what "the same model" means."""
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):

@@ -235,14 +235,16 @@ class BcosDiffusionPipeline:
         )
 
     @torch.no_grad()
-    def draw(self, job: Job) -> Tensor:
-        """Draw the pictures of a job: rgb ``[N, 3, H, W]`` in [0, 1]."""
-        drawn = self._sample(job.text, job.rows, job.first, job.steps, job.guidance, job.update, job.alpha_bar)
+    def draw(self, job: Job, callback: Callable[[int, Tensor, Tensor], None] | None = None) -> Tensor:
+        """Draw the pictures of a job: rgb ``[N, 3, H, W]`` in [0, 1]; callback: as ``diffusion.sample`` has it."""
+        drawn = self._sample(
+            job.text, job.rows, job.first, job.steps, job.guidance, job.update, job.alpha_bar, callback
+        )
         return decode(drawn).clamp(0, 1)
 
     def _sample(
         self, text: Conditioning, rows: int, x_T: Tensor, steps: int, guidance: float, update: str,
-        alpha_bar: Tensor | None = None,
+        alpha_bar: Tensor | None = None, callback: Callable[[int, Tensor, Tensor], None] | None = None,
     ) -> Tensor:  # fmt: skip
         """Run the plain sampler over prompts ``[N * rows]`` from ``x_T`` ``[N, 6, H, W]``."""
         used = self.alpha_bar.to(self.dtype) if alpha_bar is None else alpha_bar
@@ -250,7 +252,7 @@ class BcosDiffusionPipeline:
         def denoise(x_t: Tensor, t: int) -> Tensor:
             return predict_x_0(self.model.unet, text, x_t[None], t, used[t], guidance, update)[0]
 
-        return sample(denoise, x_T, used, steps, update)
+        return sample(denoise, x_T, used, steps, update, callback)
 
     def _settings(
         self, steps: int | None, guidance: float | None, update: str | None, start: Start | None = None

@@ -87,18 +87,18 @@ class Scenes:
         made = [self._make(index) for index in indices]
         return np.stack([image for image, *_ in made]), [caption for _, caption, *_ in made]
 
-    def _make(self, index: int) -> tuple[NDArray[np.uint8], str, list[Placed], str]:
+    def composition(self, index: int) -> tuple[int, int]:
+        """Of how many objects of one kind a scene is, 1 where there are several kinds, and of how many kinds."""
+        return _composition(self._generator(index))
+
+    def _generator(self, index: int) -> np.random.Generator:
         if not 0 <= index < self.length:
             raise IndexError(f"index must be in [0, {self.length}), got {index}")
-        rng = np.random.Generator(np.random.PCG64([self.seed, SPLITS.index(self.split), index]))
-        kind = rng.random()
-        count, distinct = 1, 1
-        if kind >= 0.92:
-            count = int(rng.integers(2, 5))
-        elif kind >= 0.86:
-            distinct = int(rng.integers(3, 5))
-        elif kind >= 0.28:
-            distinct = 2
+        return np.random.Generator(np.random.PCG64([self.seed, SPLITS.index(self.split), index]))
+
+    def _make(self, index: int) -> tuple[NDArray[np.uint8], str, list[Placed], str]:
+        rng = self._generator(index)
+        count, distinct = _composition(rng)
         chosen = [self.nouns[i] for i in rng.choice(len(self.nouns), distinct, replace=False)]
         colour = self._colour(rng, chosen)
         objects, relation = arrange(rng, chosen, count, self.size)
@@ -111,6 +111,16 @@ class Scenes:
         else:
             choice = [c for c in _COLOURS if c not in held_out]
         return choice[int(rng.integers(len(choice)))]
+
+
+def _composition(rng: np.random.Generator) -> tuple[int, int]:
+    """The count of a kind and the number of kinds, by the first draws of a scene."""
+    kind = rng.random()
+    if kind >= 0.92:
+        return int(rng.integers(2, 5)), 1
+    if kind >= 0.86:
+        return 1, int(rng.integers(3, 5))
+    return 1, 2 if kind >= 0.28 else 1
 
 
 def prompts(count: int, seed: int = 0, size: int = 32) -> list[str]:
