@@ -1,4 +1,4 @@
-"""A text and a U-Net as one module: from prompts and x_t to a predicted x_0 or noise."""
+"""A text and a denoiser as one module: from prompts and x_t to a predicted x_0 or noise."""
 
 from __future__ import annotations
 
@@ -9,11 +9,19 @@ import torch
 from torch import Tensor, nn
 
 from bcos_diffusion.networks.denoiser import Conditioning, Denoiser
+from bcos_diffusion.networks.dit import DiT, DiTConfig
 from bcos_diffusion.networks.paper_unet import PaperUNet, PaperUNetConfig
 from bcos_diffusion.networks.unet import UNet, UNetConfig
 from bcos_diffusion.text import TextBatch, Tokenizer
 from bcos_diffusion.text.encoder import TextEncoder
 from bcos_diffusion.text.frozen import FrozenText
+
+_KINDS: dict[str, tuple[type[Any], type[Denoiser]]] = {
+    "unet": (UNetConfig, UNet),
+    "paper_unet": (PaperUNetConfig, PaperUNet),
+    "dit": (DiTConfig, DiT),
+}
+"""What a denoiser is called where a model is stored, its configuration and its class."""
 
 EMBEDDINGS = ("text.value_table.weight", "text.key_table.weight")
 """The parameters that have a row for each token of a word list."""
@@ -22,27 +30,30 @@ EMBEDDINGS = ("text.value_table.weight", "text.key_table.weight")
 class TextToImage(nn.Module):
     """The trainable whole.
 
-    text: a word list, for which a text encoder is trained with the U-Net (only content words carry a value then;
-    function words steer through the keys; in a U-Net of ordinary layers all words carry contextual values), or a
-    frozen CLIP, which is no parameter of the model. The paper's U-Net reads a frozen text only. Raises ValueError
-    where U-Net and text do not fit.
+    config: of the denoiser, whose kind it names; text: a word list, for which a text encoder is trained with the
+    denoiser (only content words carry a value then; function words steer through the keys; with ordinary layers all
+    words carry contextual values), or a frozen CLIP, which is no parameter of the model. The paper's U-Net reads a
+    frozen text only. Raises ValueError where denoiser and text do not fit.
     """
 
-    def __init__(self, config: UNetConfig | PaperUNetConfig, text: Tokenizer | FrozenText, text_depth: int = 2):
+    def __init__(
+        self, config: UNetConfig | PaperUNetConfig | DiTConfig, text: Tokenizer | FrozenText, text_depth: int = 2
+    ):
         super().__init__()
         self.tokenizer = text.tokenizer if isinstance(text, FrozenText) else text
         self.text_depth = text_depth
         self.text: TextEncoder | FrozenText
         if isinstance(text, FrozenText):
             if text.width != config.text_dim:
-                raise ValueError(f"the U-Net reads tokens of width {config.text_dim}, the text's have {text.width}")
+                raise ValueError(f"the denoiser reads tokens of width {config.text_dim}, the text's have {text.width}")
             self.text = text
-        elif isinstance(config, UNetConfig):
+        elif not isinstance(config, PaperUNetConfig):
             own_values = config.layers == "bcos"
             self.text = TextEncoder(len(text), config.text_dim, text_depth, config.heads, text.length, own_values)
         else:
             raise ValueError("the paper's U-Net reads the tokens of a frozen CLIP, not a word list of its own")
-        self.unet: Denoiser = UNet(config) if isinstance(config, UNetConfig) else PaperUNet(config)
+        (network,) = [network for kind, network in _KINDS.values() if isinstance(config, kind)]
+        self.unet: Denoiser = network(config)
 
     def condition(self, batch: TextBatch) -> Conditioning:
         """Read a batch of prompts. Tokens without a value cannot be attended to and contribute exactly 0."""
@@ -72,7 +83,8 @@ class TextToImage(nn.Module):
 
     def to_dict(self) -> dict[str, Any]:
         """What the model is made of, as JSON-ready values, without its weights."""
-        unet = {"paper_unet" if isinstance(self.unet, PaperUNet) else "unet": self.unet.config.to_dict()}
+        (name,) = [name for name, (_, network) in _KINDS.items() if isinstance(self.unet, network)]
+        unet = {name: self.unet.config.to_dict()}
         if isinstance(self.text, FrozenText):
             return unet | {"frozen_text": self.text.to_dict()}
         return unet | {"text_depth": self.text_depth, "tokenizer": self.tokenizer.to_dict()}
@@ -80,11 +92,8 @@ class TextToImage(nn.Module):
     @classmethod
     def from_dict(cls, values: dict[str, Any], folder: Path, text_source: str | Path | None = None) -> TextToImage:
         """Rebuild a model from :meth:`to_dict`, with new weights; where its text is: as ``FrozenText.from_dict``."""
-        config: UNetConfig | PaperUNetConfig
-        if "paper_unet" in values:
-            config = PaperUNetConfig.from_dict(values["paper_unet"])
-        else:
-            config = UNetConfig.from_dict(values["unet"])
+        name = next((name for name in _KINDS if name in values), "unet")
+        config = _KINDS[name][0].from_dict(values[name])
         if "frozen_text" in values:
             return cls(config, FrozenText.from_dict(values["frozen_text"], folder, text_source))
         return cls(config, Tokenizer.from_dict(values["tokenizer"]), values["text_depth"])

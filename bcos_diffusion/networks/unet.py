@@ -26,10 +26,9 @@ from torch.nn import functional as F
 from bcos_diffusion.networks.config import NetworkConfig
 from bcos_diffusion.networks.denoiser import Conditioning, Denoiser
 from bcos_diffusion.networks.layers import Layers
+from bcos_diffusion.networks.places import spread, waves
 from bcos_kernels.mode import primal, slices, weigh
 from bcos_kernels.modules.attention import MultiHeadAttention
-
-_WAVE_HEIGHT = 0.8
 
 
 @dataclass(frozen=True)
@@ -125,27 +124,6 @@ class ResidualBlock(nn.Module):
         return self.skip(x) + self.act(self.norm_2(self.conv_2(h)))
 
 
-def _waves(side: int, channels: int, cycles: float) -> Tensor:
-    """Random plane waves over a square, ``[side * side, channels]``, of ``cycles`` (root mean square) per axis."""
-    middles = (torch.arange(side) + 0.5) / side
-    y, x = torch.meshgrid(middles, middles, indexing="ij")
-    down, across = cycles * torch.randn(2, channels)
-    turns = y.reshape(-1, 1) * down + x.reshape(-1, 1) * across + torch.rand(channels)  # [HW, C]
-    return _WAVE_HEIGHT * torch.cos(2 * math.pi * turns)
-
-
-def _spread(grid: Tensor, size: tuple[int, int]) -> Tensor:
-    """What was learned per place of a square, ``[side * side, C]``, stretched over ``size``: ``[H * W, C]``.
-
-    Linear between the places that were learned. A model has seen squares of its own size alone in training.
-    """
-    side = math.isqrt(len(grid))
-    if size == (side, side):
-        return grid
-    square = grid.t().unflatten(1, (side, side))[None]
-    return F.interpolate(square, size, mode="bilinear", align_corners=False)[0].flatten(1).t()
-
-
 class PixelAttention(nn.Module):
     """Attention from pixels to pixels or to tokens, with a residual around it."""
 
@@ -154,7 +132,7 @@ class PixelAttention(nn.Module):
         # Positions enter queries and keys only, which explanation holds constant: they steer, and add nothing.
         # Long waves tell left from right above the noise of x_t; words need that to be heard on one side.
         self.position = nn.Parameter(
-            0.1 * torch.randn(side * side, channels) if context_dim is None else _waves(side, channels, cycles=0.6)
+            0.1 * torch.randn(side * side, channels) if context_dim is None else waves(side, channels, cycles=0.6)
         )
         self.norm = config.straight.group_norm(1, channels)
         ordinary = config.layers == "vanilla"
@@ -165,18 +143,18 @@ class PixelAttention(nn.Module):
         )  # fmt: skip
         # What a token says depends on where, by a constant factor per channel: with every pixel full of noise a
         # word alone can draw its shape. A factor adds nothing of its own, so all of it stays the word's.
-        self.place = None if context_dim is None else nn.Parameter(_waves(side, channels, cycles=1.2))
+        self.place = None if context_dim is None else nn.Parameter(waves(side, channels, cycles=1.2))
 
     def forward(self, x: Tensor, text: Conditioning | None) -> Tensor:
         h = x.flatten(2).transpose(1, 2)  # [S N, HW, C]
         side = (x.shape[2], x.shape[3])
-        where = primal(self.norm(x)).flatten(2).transpose(1, 2) + _spread(self.position, side)
+        where = primal(self.norm(x)).flatten(2).transpose(1, 2) + spread(self.position, side)
         if text is None:
             h = h + self.attend(where, key_context=where, value_context=h)
         else:
             said = self.attend(where, key_context=text.keys, value_context=text.values, key_mask=text.mask)
             assert self.place is not None
-            h = h + said * (1 + _spread(self.place, side))
+            h = h + said * (1 + spread(self.place, side))
         return h.transpose(1, 2).unflatten(2, x.shape[2:])
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from bcos_diffusion.networks.dit import DiTConfig
 from bcos_diffusion.networks.unet import UNetConfig
 from bcos_diffusion.text.clip_weights import VIT_H_14
 
@@ -27,16 +28,19 @@ class PaperModel:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How long, how fast and on what to train; the U-Net's own shape is ``model``."""
+    """How long, how fast and on what to train; the network's own shape is ``model`` or ``dit``."""
 
     out: Path
+    unet: Literal["scenes", "dit"] = "scenes"
+    """What denoises: the U-Net for scenes, whose shape is ``model``, or the transformer, whose shape is ``dit``."""
     model: UNetConfig = field(default_factory=UNetConfig)
+    dit: DiTConfig = field(default_factory=DiTConfig)
     paper: PaperModel = field(default_factory=PaperModel)
     data: str = SCENES
     """``scenes``, or a folder of webdataset shards."""
     start_from: str | None = None
     """Folder or hub id of a model whose weights a new run starts from, of the same shape or with
-    fewer words or fine levels; without it, random ones."""
+    fewer words or fine levels, or of smaller pictures; without it, random ones."""
     steps: int = 20_000
     batch_size: int = 64
     """Images of one step, over all processes."""
@@ -56,8 +60,8 @@ class TrainConfig:
     word_dropout: float = 0.15
     """Share of single words dropped, so that no word is relied on when it is absent."""
     effect_weight: float | None = None
-    """Weight of the term that ties a word's contribution to the effect of dropping it; by default 2 for the scenes
-    model, and 0 for the paper's, which have no such term."""
+    """Weight of the term that ties a word's contribution to the effect of dropping it; by default 2 for models
+    of scenes, and 0 for the paper's, which have no such term."""
     flip: bool = False
     """Mirror half of the images; of scenes also left and right in their captions."""
     precision: Literal["no", "bf16", "fp16"] = "no"
@@ -83,8 +87,23 @@ class TrainConfig:
         for name in ("caption_dropout", "word_dropout", "cooldown"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
+        self._check_one_network()
         if self.ordinary and self.effect:
             raise ValueError("words contribute nothing of their own in vanilla; its effect_weight must be 0")
+
+    def _check_one_network(self) -> None:
+        """Refuse a shape that would be passed over in silence."""
+        if self.paper.name is not None and self.unet != "scenes":
+            raise ValueError(f"{self.paper.name} is a U-Net of the paper; unet {self.unet!r} is another network")
+        if self.unet == "dit" and self.model != UNetConfig():
+            raise ValueError("model is the shape of the U-Net; with unet 'dit' set dit instead")
+        if self.unet == "scenes" and self.dit != DiTConfig():
+            raise ValueError("dit is the shape of the transformer; choose it by unet 'dit'")
+
+    @property
+    def shape(self) -> UNetConfig | DiTConfig:
+        """The shape of the network, where it is none of the paper's."""
+        return self.dit if self.unet == "dit" else self.model
 
     @property
     def effect(self) -> float:
@@ -96,7 +115,7 @@ class TrainConfig:
     @property
     def ordinary(self) -> bool:
         """Whether the model has ordinary layers, in which words contribute nothing of their own."""
-        return self.paper.name == "vanilla" or (self.paper.name is None and self.model.layers == "vanilla")
+        return self.paper.name == "vanilla" or (self.paper.name is None and self.shape.layers == "vanilla")
 
 
 def learning_rate(config: TrainConfig, step: float) -> float:

@@ -48,7 +48,7 @@ def build_model(config: TrainConfig) -> TextToImage:
     paper = config.paper
     if paper.name is not None:
         return build(paper.name, paper.size, paper.text, paper.time_conditioning)
-    return TextToImage(config.model, Tokenizer(vocabulary(config.model.size)))
+    return TextToImage(config.shape, Tokenizer(vocabulary(config.shape.size)))
 
 
 def take_weights(model: TextToImage, source: str, text_source: str | None = None) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from references.tiny import tiny_pipeline
+from references.tiny import NETWORKS, tiny_pipeline
 from references.tiny_page import Visit, calibrated, small_pipeline
 
 from bcos_diffusion.app.drawing import Drawing
@@ -26,10 +26,10 @@ def studio() -> Studio:
     return Studio(pipeline, calibrated(pipeline))
 
 
-@pytest.fixture(scope="session")
-def exact() -> BcosDiffusionPipeline:
-    """A model in float64, whose sums hold to rounding."""
-    return tiny_pipeline()
+@pytest.fixture(scope="session", params=NETWORKS)
+def exact(request: pytest.FixtureRequest) -> BcosDiffusionPipeline:
+    """A model in float64, whose sums hold to rounding, of each network."""
+    return tiny_pipeline(network=request.param)
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from references.tiny import slow_contributions, tiny_pipeline
+from references.tiny import NETWORKS, slow_contributions, tiny_pipeline
 from safetensors.torch import load_file
 
 from bcos_diffusion.explain import Explanation
@@ -35,14 +35,16 @@ def some_places(count: int) -> torch.Tensor:
 def detailed(
     negative: str | None = "dog", phrases: tuple[str, ...] = ("blue background",), **options: Any
 ) -> tuple[Explanation, Breakdown]:
-    pipeline = tiny_pipeline(time_conditioning=options.pop("time_conditioning", "scale"))
+    shape = {name: options.pop(name) for name in ("time_conditioning", "network") if name in options}
+    pipeline = tiny_pipeline(**shape)
     job = pipeline.job([PROMPT], [negative], [3], **options)
     return explain_in_detail(pipeline, job, PROMPT, negative, 3, phrases=phrases)
 
 
+@pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize(("update", "guidance"), [("homogeneous", 2.5), ("standard", 2.5), ("homogeneous", 1.0)])
-def test_forward_and_backward_are_the_jacobian_of_the_run(update: str, guidance: float) -> None:
-    pipeline = tiny_pipeline(size=8)
+def test_forward_and_backward_are_the_jacobian_of_the_run(update: str, guidance: float, network: str) -> None:
+    pipeline = tiny_pipeline(size=8, network=network)
     job = pipeline.job(["cat on blue"], ["dog"], [1], steps=2, guidance=guidance, update=update)
     places = some_places(job.first.numel())
     tokens, origin = slow_contributions(pipeline, job, places)
@@ -58,9 +60,10 @@ def test_forward_and_backward_are_the_jacobian_of_the_run(update: str, guidance:
     assert len(trace.sources) == (2 if guidance == 1 else 3)
 
 
+@pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("time_conditioning", ["scale", "additive"])
-def test_one_backward_pass_has_the_relevance_of_all_tokens_of_all_prompts(time_conditioning: str) -> None:
-    pipeline = tiny_pipeline(time_conditioning=time_conditioning)
+def test_one_backward_pass_has_the_relevance_of_all_tokens_of_all_prompts(time_conditioning: str, network: str) -> None:
+    pipeline = tiny_pipeline(time_conditioning=time_conditioning, network=network)
     job = pipeline.job([PROMPT, "dog", "cat on blue"], [None, "cat", None], [1, 2, 3], steps=3)
     back = pulled(pipeline, job)
     for number, trace in enumerate(pipeline.trace(job)):
@@ -102,13 +105,13 @@ def test_memory_of_the_backward_pass_holds_one_step() -> None:
 @pytest.mark.parametrize(
     "options",
     [{}, {"negative": None, "guidance": 1.0}, {"update": "standard"}, {"time_conditioning": "additive"},
-     {"size": (16, 24)}],
+     {"size": (16, 24)}, {"network": "dit"}, {"network": "dit", "time_conditioning": "additive", "size": (16, 24)}],
 )  # fmt: skip
 def test_steps_layers_and_heads_sum_to_the_whole(options: dict[str, Any]) -> None:
     explanation, found = detailed(steps=3, **options)
     words = torch.stack([part.map for part in explanation.words])
     assert found.words == tuple(part.text for part in explanation.words) and "blue background" in found.words
-    assert found.timesteps == (999, 666, 332) and len(found.layers) == 4
+    assert found.timesteps == (999, 666, 332) and len(found.layers) == (3 if "network" in options else 4)
     torch.testing.assert_close(sum(found.layer_maps.values()), words, rtol=0, atol=1e-12)
     torch.testing.assert_close(found.x_t[-1], words, rtol=0, atol=0)
     torch.testing.assert_close(found.x_hat[-1], words, rtol=0, atol=1e-12)  # the last step goes to x_0 itself
@@ -143,11 +146,15 @@ def test_the_first_step_is_what_one_prediction_says() -> None:
             torch.testing.assert_close(found_there, expected[position], rtol=0, atol=1e-12)
 
 
-def test_attentions_to_tokens_are_those_that_read_values() -> None:
-    pipeline = tiny_pipeline()
+@pytest.mark.parametrize(
+    ("network", "stages"),
+    [("unet", ["down.0.0", "down.1.0", "up.1.0", "up.0.0"]), ("dit", ["blocks.0", "blocks.1", "blocks.2"])],
+)
+def test_attentions_to_tokens_are_those_that_read_values(network: str, stages: list[str]) -> None:
+    pipeline = tiny_pipeline(network=network)
     job = pipeline.job(["cat"], [None], [0])
     found = attentions_to_tokens(pipeline.model.unet, job.text, job.first, 999)
-    assert list(found) == [f"{name}.tokens.attend" for name in ("down.0.0", "down.1.0", "up.1.0", "up.0.0")]
+    assert list(found) == [f"{name}.tokens.attend" for name in stages]
 
 
 def test_a_breakdown_is_written_and_read_back(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from references.tiny import tiny_pipeline
+from references.tiny import NETWORKS, tiny_pipeline
 
 from bcos_diffusion.explain import Explanation, explain, mean_free, relevance
 
@@ -13,17 +13,23 @@ PROMPT = "a cat left of broccolis on blue"
 
 
 def explained(
-    negative: str | None = None, time_conditioning: str = "scale", update: str = "homogeneous"
+    negative: str | None = None,
+    time_conditioning: str = "scale",
+    update: str = "homogeneous",
+    network: str = "unet",
 ) -> Explanation:
-    pipeline = tiny_pipeline(time_conditioning=time_conditioning)
+    pipeline = tiny_pipeline(time_conditioning=time_conditioning, network=network)
     return explain(pipeline, PROMPT, negative, seed=3, steps=4, guidance=2.5, update=update)
 
 
 @pytest.mark.parametrize("negative", [None, "dog on blue"])
 @pytest.mark.parametrize("time_conditioning", ["scale", "additive"])
 @pytest.mark.parametrize("update", ["homogeneous", "standard"])
-def test_shares_budget_and_completeness(negative: str | None, time_conditioning: str, update: str) -> None:
-    explanation = explained(negative, time_conditioning, update)
+@pytest.mark.parametrize("network", NETWORKS)
+def test_shares_budget_and_completeness(
+    negative: str | None, time_conditioning: str, update: str, network: str
+) -> None:
+    explanation = explained(negative, time_conditioning, update, network)
     assert explanation.completeness <= 1e-9
     assert sum(explanation.budget.values()) == pytest.approx(1, abs=1e-12)
     assert explanation.budget["other"] == pytest.approx(0, abs=1e-9) or update == "standard"

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from bcos_diffusion.model import TextToImage
+from bcos_diffusion.networks.dit import DiTConfig
 from bcos_diffusion.networks.unet import UNetConfig
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
 from bcos_diffusion.scenes import vocabulary
@@ -28,7 +29,7 @@ LARGE = dataclasses.replace(
 WORDS = vocabulary()
 
 
-def model(config: UNetConfig, words: list[str] = WORDS, seed: int = 0, depth: int = 1) -> TextToImage:
+def model(config: UNetConfig | DiTConfig, words: list[str] = WORDS, seed: int = 0, depth: int = 1) -> TextToImage:
     torch.manual_seed(seed)
     return TextToImage(config, Tokenizer(words), text_depth=depth)
 
@@ -110,3 +111,23 @@ def test_training_takes_a_smaller_pipeline(tmp_path: Path, capsys: pytest.Captur
         large.state_dict()["unet.down.2.0.block.conv_1.linear.weight"], held["unet.down.1.0.block.conv_1.linear.weight"]
     )
     assert "unet.conv_in.linear.weight" in capsys.readouterr().err
+
+
+def test_a_transformer_grows_in_size_and_words() -> None:
+    shape = DiTConfig(size=16, patch=4, width=16, depth=3, heads=2, mlp=2, text_dim=16, time_dim=16)
+    small = model(shape, WORDS[:-5], seed=1)
+    large = model(dataclasses.replace(shape, size=32, noise_shift=2.0))
+    new, one, other = grow(large, small), small.state_dict(), large.state_dict()
+    assert set(new) == {"text.value_table.weight", "text.key_table.weight"}
+    places = [name for name in one if name.startswith("unet") and name.endswith((".position", ".place"))]
+    assert len(places) == 3 * 3
+    for name in places:
+        coarse, fine = one[name].unflatten(0, (4, 4)), other[name].unflatten(0, (8, 8))
+        # Linear between the middles of patches, a quarter of a large patch's side away from its own.
+        torch.testing.assert_close(fine[0, 0], coarse[0, 0])
+        torch.testing.assert_close(fine[0, 1], 0.75 * coarse[0, 0] + 0.25 * coarse[0, 1])
+        torch.testing.assert_close(fine[2, 0], 0.75 * coarse[1, 0] + 0.25 * coarse[0, 0])
+    assert all(torch.equal(one[n], other[n]) for n in one if n.startswith("unet") and n not in places)
+    for wrong in (dataclasses.replace(shape, depth=4), SMALL):
+        with pytest.raises(ValueError, match="differ in more than the size"):
+            grow(large, model(wrong))

@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 from references.commands import content
-from references.tiny import tiny_pipeline
+from references.tiny import NETWORKS, tiny_pipeline
 from safetensors.torch import load_file
 
 from bcos_diffusion import cli, many
@@ -53,8 +53,11 @@ def pictures(folder: str) -> dict[str, bytes | None]:
 
 @pytest.mark.parametrize("update", ["homogeneous", "standard"])
 @pytest.mark.parametrize("time_conditioning", ["scale", "additive"])
-def test_several_prompts_in_one_pass_are_each_explained_as_if_alone(update: str, time_conditioning: str) -> None:
-    pipeline = tiny_pipeline(time_conditioning=time_conditioning)
+@pytest.mark.parametrize("network", NETWORKS)
+def test_several_prompts_in_one_pass_are_each_explained_as_if_alone(
+    update: str, time_conditioning: str, network: str
+) -> None:
+    pipeline = tiny_pipeline(time_conditioning=time_conditioning, network=network)
     spoken, negatives, seeds = ["a cat left of broccolis on blue", "dog", "on"], [None, "blue cat", "dog"], [4, 5, 6]
     job = pipeline.job(spoken, negatives, seeds, steps=3, update=update)
     assert [len(sources) for sources in job.sources] == [5, 3, 1]

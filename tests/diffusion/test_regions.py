@@ -7,7 +7,7 @@ from references.tiny import tiny_pipeline
 from bcos_diffusion.explain import Explanation, explain
 from bcos_diffusion.explanation.backward import pull_back
 from bcos_diffusion.explanation.phrases import groups
-from bcos_diffusion.networks.unet import _spread
+from bcos_diffusion.networks.places import spread
 
 PROMPT = "a cat left of broccolis on a blue background"
 
@@ -99,9 +99,9 @@ def test_images_that_are_no_squares_are_explained_exactly(size: tuple[int, int],
 
 def test_what_was_learned_per_place_is_spread_linearly() -> None:
     grid = torch.randn(16, 3, dtype=torch.float64)
-    assert _spread(grid, (4, 4)) is grid
+    assert spread(grid, (4, 4)) is grid
     for size in ((4, 8), (6, 3)):
-        spread = _spread(grid, size).unflatten(0, size)
+        stretched = spread(grid, size).unflatten(0, size)
         for y in range(size[0]):
             for x in range(size[1]):
                 v, u = (min(max((i + 0.5) * 4 / s - 0.5, 0), 3) for i, s in zip((y, x), size, strict=True))
@@ -109,7 +109,7 @@ def test_what_was_learned_per_place_is_spread_linearly() -> None:
                 for j in range(4):
                     for i in range(4):
                         expected += max(0, 1 - abs(v - j)) * max(0, 1 - abs(u - i)) * grid[4 * j + i]
-                torch.testing.assert_close(spread[y, x], expected)
+                torch.testing.assert_close(stretched[y, x], expected)
 
 
 @pytest.mark.parametrize("size", [(16, 18), (0, 16), (15, 16)])

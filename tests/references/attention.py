@@ -17,12 +17,12 @@ from references.clip import save_clip
 from references.paper_models import TINY, shaken
 from references.tiny import tiny_pipeline
 
-KINDS = ("unet", "bcos", "vanilla")
+KINDS = ("unet", "dit", "bcos", "vanilla")
 
 
 def pipelines(folder: Path) -> dict[str, BcosDiffusionPipeline]:
-    """Small pipelines in float64: our U-Net on scenes' words, the paper's of B-cos and of ordinary layers on a CLIP."""
-    made = {"unet": tiny_pipeline()}
+    """Small pipelines in float64: ours on scenes' words, the paper's of B-cos and of ordinary layers on a CLIP."""
+    made = {"unet": tiny_pipeline(), "dit": tiny_pipeline(network="dit")}
     clip = save_clip(folder / "clip")
     for kind in ("bcos", "vanilla"):
         torch.manual_seed(0)

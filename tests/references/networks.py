@@ -16,12 +16,14 @@ from bcos_diffusion.text.frozen import FrozenText
 from references.paper_models import TINY, shaken
 from references.tiny import tiny_pipeline
 
-KINDS = ("scale", "additive", "paper", "paper noise", "vanilla")
+KINDS = ("scale", "additive", "dit", "paper", "paper noise", "vanilla")
 PROMPT = "a cat left of dog on blue"
 
 
 def pipeline_of(kind: str) -> BcosDiffusionPipeline:
-    """One of :data:`KINDS`: our U-Net with either time conditioning, or the paper's of B-cos or of ordinary layers."""
+    """One of :data:`KINDS`: our U-Net with either time conditioning, our DiT, or the paper's U-Net of either kind."""
+    if kind == "dit":
+        return tiny_pipeline(network=kind)
     if kind in ("scale", "additive"):
         return tiny_pipeline(time_conditioning=kind)
     torch.manual_seed(3)

@@ -1,5 +1,8 @@
 """A tiny pipeline in float64, and the contributions in a run of it from an explicit Jacobian."""
 
+import dataclasses
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -8,6 +11,7 @@ from bcos_diffusion.explanation.trace import predict_x_0
 from bcos_diffusion.job import Job
 from bcos_diffusion.model import TextToImage
 from bcos_diffusion.networks.denoiser import Conditioning
+from bcos_diffusion.networks.dit import DiTConfig
 from bcos_diffusion.networks.unet import UNetConfig
 from bcos_diffusion.pipeline import BcosDiffusionPipeline, Defaults
 from bcos_diffusion.text import Tokenizer
@@ -15,20 +19,30 @@ from bcos_kernels.mode import explanation_mode
 
 WORDS = ["a", "cat", "dog", "on", "blue", "background", "left", "of", "broccolis"]
 
+TINY_UNET = UNetConfig(
+    size=16, widths=(8, 16), heads=2, text_dim=8, time_dim=8, self_attention=(False, True), cross_attention=(True, True)
+)
+TINY_DIT = DiTConfig(size=16, patch=4, width=16, depth=3, heads=2, mlp=2, text_dim=8, time_dim=8)
+NETWORKS: dict[str, UNetConfig | DiTConfig] = {"unet": TINY_UNET, "dit": TINY_DIT}
+
 
 def tiny_pipeline(
-    size: int = 16, time_conditioning: str = "scale", dtype: torch.dtype = torch.float64
+    size: int = 16,
+    time_conditioning: str = "scale",
+    dtype: torch.dtype = torch.float64,
+    network: str = "unet",
+    **changes: Any,
 ) -> BcosDiffusionPipeline:
+    """network: one of :data:`NETWORKS`; changes: of its configuration."""
     torch.manual_seed(0)
-    config = UNetConfig(
-        size=size, widths=(8, 16), heads=2, text_dim=8, time_dim=8, time_conditioning=time_conditioning,
-        self_attention=(False, True), cross_attention=(True, True),
-    )  # fmt: skip
+    config = dataclasses.replace(NETWORKS[network], size=size, time_conditioning=time_conditioning, **changes)
     model = TextToImage(config, Tokenizer(WORDS), text_depth=1)
     for name, parameter in model.named_parameters():
         if "time.project" in name:
             torch.nn.init.normal_(parameter, std=0.1)
-    return BcosDiffusionPipeline(model.to(dtype), Defaults(steps=3, guidance=2.5), name="tiny")
+    return BcosDiffusionPipeline(
+        model.to(dtype), Defaults(steps=3, guidance=2.5), name="tiny" if network == "unet" else network
+    )
 
 
 def slow_contributions(pipeline: BcosDiffusionPipeline, job: Job, places: Tensor) -> tuple[Tensor, Tensor]:

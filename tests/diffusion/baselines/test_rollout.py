@@ -71,6 +71,13 @@ def unet_by_hand(at: Layers, grid: tuple[int, int]) -> Tensor:
     )  # fmt: skip
 
 
+def dit_by_hand(at: Layers, grid: tuple[int, int]) -> Tensor:
+    held = at.words("blocks.0.tokens.attend")
+    for block in ("blocks.1", "blocks.2"):
+        held = at.carry(f"{block}.patches.attend") @ held + at.words(f"{block}.tokens.attend")
+    return held
+
+
 def paper_by_hand(at: Layers, grid: tuple[int, int]) -> Tensor:
     half = (grid[0] // 2, grid[1] // 2)
 
@@ -93,7 +100,7 @@ def test_one_pass_equals_its_paths_written_out(pipeline: BcosDiffusionPipeline, 
         network(made.first, torch.tensor([999, 999]), made.text)
     patch = network.config.patch
     grid = (size[0] // patch, size[1] // patch)
-    by_hand = unet_by_hand if pipeline.name == "tiny" else paper_by_hand
+    by_hand = {"tiny": unet_by_hand, "dit": dit_by_hand}.get(pipeline.name, paper_by_hand)
     for row in range(2):
         slow = by_hand(Layers(pipeline, size, row), grid).mT.unflatten(1, grid)
         slow = F.interpolate(slow[None], size, mode="bilinear")[0]

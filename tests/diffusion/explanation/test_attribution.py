@@ -53,7 +53,7 @@ def test_a_pixel_without_colour_belongs_to_no_word() -> None:
     assert not pixel_values(torch.ones(2, 1, 6, 4, 4), torch.ones(1, 6, 4, 4), "own_colour").any()
 
 
-@pytest.mark.parametrize("kind", ["scale", "additive", "paper", "paper noise"])
+@pytest.mark.parametrize("kind", ["scale", "additive", "dit", "paper", "paper noise"])
 def test_contributions_are_rows_of_the_jacobian_with_factors_held(kind: str) -> None:
     pipeline = pipeline_of(kind)
     batch, (x_t, t) = pipeline.model.tokenizer.encode(["cat on blue"]), states(pipeline)
