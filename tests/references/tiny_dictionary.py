@@ -7,7 +7,15 @@ from bcos_diffusion.features.latents.step import Step, features_of
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
 from references.networks import PROMPT, pipeline_of
 
-LAYERS = {"scale": "down.1.0", "additive": "up.1.0", "paper": "middle.1", "paper noise": "up.0.0"}
+LAYERS = {
+    "scale": ("scale", "down.1.0"),
+    "additive": ("additive", "up.1.0"),
+    "paper": ("paper", "middle.1"),
+    "paper noise": ("paper noise", "up.0.0"),
+    "tokens": ("scale", "down.1.0.pixels.attend"),
+}
+"""By name: a kind of pipeline and a layer of it. The last puts out tokens, the others maps."""
+
 T = 300
 
 
@@ -30,9 +38,10 @@ class RandomDictionary:
 
 
 def tiny_step(kind: str, dtype: torch.dtype = torch.float64, prompt: str = PROMPT) -> Step:
-    pipeline = pipeline_of(kind)
+    network, layer = LAYERS[kind]
+    pipeline = pipeline_of(network)
     pipeline.model.to(dtype)
-    return step_of(pipeline, LAYERS[kind], prompt)
+    return step_of(pipeline, layer, prompt)
 
 
 def step_of(pipeline: BcosDiffusionPipeline, layer: str, prompt: str = PROMPT) -> Step:

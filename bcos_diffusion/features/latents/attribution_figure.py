@@ -48,7 +48,7 @@ def draw_latent(
     lower = max(2.4, 0.5 + 0.2 * len(bars))
     figure = plt.figure(figsize=(12, 1.5 + lower + 0.4), dpi=110, layout="constrained")
     words = " ".join(step.batch.words[0])
-    figure.suptitle(f"latent {latent} at t = {step.t}, “{words}”: activation {activation:.3g}", fontsize=11)
+    figure.suptitle(f"latent {latent} at t = {step.t}, “{words}”: {_state(activation)}", fontsize=11)
     first, second = figure.subfigures(2, 1, squeeze=False, height_ratios=[1.5, lower])[:, 0]
     for axes, number in zip(first.subplots(1, max(len(shown), 1), squeeze=False)[0], shown or [None], strict=True):
         axes.axis("off")
@@ -63,11 +63,8 @@ def draw_latent(
     _show(tiles[2], predicted, "predicted x_0")
     push = colours(drawn)
     largest = float(push.abs().max())
-    _show(
-        tiles[3],
-        0.5 + push / (2 * largest or 1.0),
-        f"what its direction draws\n(here at most {_strength(activation * largest)})",
-    )
+    here = 100 * max(activation, 0.0) * largest
+    _show(tiles[3], 0.5 + push / (2 * largest or 1.0), f"its direction draws\n(up to {here:.2g}% of range)")
     try:
         write_atomically(path, lambda temporary: figure.savefig(temporary, format="png", metadata={"Software": None}))
     finally:
@@ -87,6 +84,10 @@ def bars_of(found: LatentAttribution, words: Sequence[str], t: int) -> list[tupl
     if float(found.time[0]):
         bars.append(("time", float(found.time[0])))
     return [*bars, ("constant", float(found.constant[0]))]
+
+
+def _state(activation: float) -> str:
+    return f"activation {activation:.3g}" + ("" if activation > 0 else ", which is none")
 
 
 def _bars(axes: matplotlib.axes.Axes, bars: Sequence[tuple[str, float]], found: LatentAttribution) -> None:

@@ -88,8 +88,8 @@ def _active(dictionary: Dictionary, read: Tensor, most: int) -> tuple[Tensor, Te
 
     The others come decoded, ``[P, D]``.
     """
-    values, indices = dictionary.encode(read.to(dictionary.encoder.dtype))
-    values = values.to(read)
+    values, indices = dictionary.encode(read.to(dictionary.encoder))
+    values, indices = values.to(read), indices.to(read.device)
     active, inverse = torch.unique(indices[values > 0], return_inverse=True)
     table = read.new_zeros(len(active), len(read))
     position = (values > 0).nonzero()[:, 0]

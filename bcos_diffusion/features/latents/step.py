@@ -20,13 +20,21 @@ from bcos_kernels.mode import stacked
 class Dictionary(Protocol):
     """What is read of a k-sparse autoencoder: encoder and decoder ``[n, d]``, pre_bias ``[d]``, encoder_bias ``[n]``.
 
-    It is of features as they are; one that was trained on scaled features has the scale in its biases.
+    It is of features as they are; one that was trained on scaled features has the scale in its biases. Its latents mean
+    something at the timestep and for the kind of prompt (none, or one of its own) of the features it was trained on.
     """
 
-    encoder: Tensor
-    decoder: Tensor
-    pre_bias: Tensor
-    encoder_bias: Tensor
+    @property
+    def encoder(self) -> Tensor: ...
+
+    @property
+    def decoder(self) -> Tensor: ...
+
+    @property
+    def pre_bias(self) -> Tensor: ...
+
+    @property
+    def encoder_bias(self) -> Tensor: ...
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Features ``[N, d]`` to values and indices ``[N, k]``."""
