@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bcos_diffusion.evaluation.kept import kept
 from bcos_diffusion.evaluation.provenance import environment, machine
-from bcos_diffusion.features.extract import extract
+from bcos_diffusion.features.extraction import extract
 from bcos_diffusion.features.images import SceneImages
 from bcos_diffusion.features.pipeline_subject import PipelineSubject
 from bcos_diffusion.features.plan import Plan
