@@ -11,7 +11,7 @@ from bcos_diffusion.commands.options import Device
 from bcos_diffusion.commands.progress import progress
 from bcos_diffusion.features.commands.latents import Features, Sae
 
-Again = Annotated[
+ModelNow = Annotated[
     str | None, arg(metavar="MODEL", help="Where the model of the features is now; without it, where it was.")
 ]
 
@@ -23,7 +23,7 @@ def explain(
     prompt: Annotated[str | None, arg(metavar="TEXT")] = None,
     seed: int = 0,
     features: Features = None,
-    model: Again = None,
+    model: ModelNow = None,
     device: Device = "auto",
     out: Path = Path("bcos-features-latent"),
 ) -> None:
@@ -79,6 +79,8 @@ def explain(
                  "top_images": [i for i in top.image[latent].tolist() if i >= 0]}  # fmt: skip
         found.write(folder, autoencoder, top, lambda number: store.images([number])[0], about)
     print("\n".join(found.lines()))
-    if prompt is not None and origin.conditioning in ("empty", "generic"):
-        print(f"note: the latents are of features read with {origin.conditioning} words, not with a prompt like this")
+    if prompt is not None:
+        print(
+            f"this is the step of the run nearest to t = {origin.t}, where latents were learned ({origin.conditioning})"
+        )
     print(f"\n{out / 'latent.png'} shows it, {out / 'latent.json'} has the numbers, latent.safetensors the maps")

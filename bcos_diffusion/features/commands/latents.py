@@ -69,8 +69,9 @@ def latents(
         write_json(folder / "latents.json", for_json({**told, **found.to_dict(), "sheets": shown}))
         write_tensors(folder / "latents.safetensors", found.tensors())
     print("\n".join(found.lines()))
-    drawn = [name for name, chosen in sheets.items() if len(chosen)]
-    print(f"\n{', '.join(str(out / f'{name}.png') for name in drawn)} show them; {out / 'latents.json'} has the numbers")
-    first = next((chosen for name, chosen in sheets.items() if name != "strongest" and len(chosen)), sheets["strongest"])
-    if len(first):
-        print(f"see what drives one with: bcos-diffusion features explain {sae} --latent {int(first[0])}")
+    drawn = {name: chosen for name, chosen in sheets.items() if len(chosen)}
+    if drawn:
+        print(f"\n{', '.join(str(out / f'{name}.png') for name in drawn)} show them", end="; ")
+        first = int(next((drawn[name] for name in drawn if name != "strongest"), sheets["strongest"])[0])
+        print(f"see what drives one with: bcos-diffusion features explain {sae} --latent {first}")
+    print(f"{out / 'latents.json'} has the numbers")

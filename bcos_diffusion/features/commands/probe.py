@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg
 
 from bcos_diffusion.commands.progress import progress
-from bcos_diffusion.features.commands.explain import Again
+from bcos_diffusion.features.commands.explain import ModelNow
 from bcos_diffusion.features.commands.sae import Conditioning
 
 
@@ -21,7 +21,7 @@ def probe(
     few: Annotated[int | None, arg(metavar="N")] = None,
     probe: Literal["linear", "diff-c"] = "linear",
     seed: int = 0,
-    model: Again = None,
+    model: ModelNow = None,
     out: Path = Path("bcos-features-probe"),
 ) -> None:
     """Say how accurately a light classifier tells classes from each layer at each timestep, beside raw pixels.

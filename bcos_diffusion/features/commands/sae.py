@@ -56,12 +56,12 @@ def sae(
     config = SAEConfig(k=k, expansion=expansion, steps=steps, batch_size=batch_size, seed=seed)
     store = FeatureStore(features)
     rows = StoredRows(store, choose(store, layer, t, conditioning), places)
-    config.latents_of(rows.dim)
+    count = config.latents_of(rows.dim)
     where = find_device(device)
     origin = Origin.of(store, rows.key, places)
     samples = rows.held()
     origin.note(out)
-    print(f"{rows.key}: {len(rows):,} samples of {rows.dim} channels, {config.latents_of(rows.dim):,} latents", flush=True)
+    print(f"{rows.key}: {len(rows):,} samples of {rows.dim} channels, {count:,} latents", flush=True)
     with tqdm(total=steps, unit="step", disable=None, leave=False) as bar:
 
         def tick(step: int, report: dict[str, float]) -> None:
@@ -72,7 +72,7 @@ def sae(
     metrics = evaluate(autoencoder, samples)
     write_json(out / "metrics.json", asdict(metrics))
     print(
-        f"explained variance {metrics.explained_variance:.3f}, normalised error {metrics.normalised_mse:.3f},"
-        f" {metrics.l0:.1f} latents active in a sample, {100 * metrics.dead_share:.1f}% in none (on what it learned from)"
+        f"of what it learned from: explained variance {metrics.explained_variance:.3f}, normalised error"
+        f" {metrics.normalised_mse:.3f}, {metrics.l0:.1f} latents active in a sample, {100 * metrics.dead_share:.1f}% in none"
     )
     print(f"wrote {out}; see what its latents tell with: bcos-diffusion features latents {out}")

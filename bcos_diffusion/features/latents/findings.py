@@ -61,8 +61,8 @@ class Findings:
         told: dict[int, dict[str, Any]] = {}
         for factor, reading in self.meaning.readings.items():
             for j in (reading.tells & self.meaning.judged).nonzero().flatten().tolist():
-                said = {"class": self.classes[factor][int(reading.best[j])], "selectivity": float(reading.selectivity[j])}
-                told.setdefault(j, {})[factor] = said
+                name = self.classes[factor][int(reading.best[j])]
+                told.setdefault(j, {})[factor] = {"class": name, "selectivity": float(reading.selectivity[j])}
         return [
             {"latent": j, "images": int(self.top.active[j]), "mean": float(self.top.mean[j]), "tells": told[j]}
             for j in sorted(told)

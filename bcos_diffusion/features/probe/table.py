@@ -71,8 +71,7 @@ class Table:
             raise ValueError(f"there is no factor {asked.factor!r} in {store.folder}, but {there}")
         if asked.probe == "diff-c" and store.pooled:
             raise ValueError(f"the features in {store.folder} are pooled, Diff-C reads places; extract with --spatial")
-        split = stratified_split(self.labels, asked.seed)
-        object.__setattr__(self, "split", split if asked.few is None else split.few(self.labels, asked.few))
+        object.__setattr__(self, "split", self._every if asked.few is None else self._every.few(self.labels, asked.few))
 
     @property
     def labels(self) -> Tensor:
@@ -80,7 +79,7 @@ class Table:
         return self.store.labels[self.question.factor]
 
     def rows(self, keys: Sequence[Key], out: Path, advance: Callable[[], object] = lambda: None) -> list[Row]:
-        """The probes of layers, of x_t at their timesteps and of the images; what is below ``out`` is not done again."""
+        """The probes of layers, of x_t at their timesteps and of the images; those below ``out`` are not made again."""
         wanted: list[tuple[str, int | None, Key | None]] = [(key.layer, key.t, key) for key in keys]
         if self.again is not None:
             wanted += [(X_T, t, None) for t in dict.fromkeys(key.t for key in keys)]
@@ -91,9 +90,10 @@ class Table:
         return found
 
     def _measured(self, out: Path, what: str, t: int | None, key: Key | None) -> dict[str, Any]:
-        asked = vars(self.question)
-        settings = {"features": digest(self.store), **asked, "what": what, "t": t, "key": None if key is None else [*key]}
-        parts = [asked["factor"], asked["probe"], asked["few"], key.conditioning if key else None, what, t]
+        asked = {name: getattr(self.question, name) for name in ("factor", "probe", "few", "seed")}
+        said = key.conditioning if key else None
+        settings = {"features": digest(self.store), **asked, "what": what, "t": t, "conditioning": said}
+        parts = [*asked.values(), said, what, t]
         name = "-".join(str(part) for part in parts if part is not None).replace("/", "_").replace(" ", "_")
         return dict(kept(out / f"{name}.json", settings, lambda: self._measure(self._read(what, t, key)))["found"])
 
@@ -119,10 +119,15 @@ class Table:
         said = {"predicted": result.test.predicted.tolist(), "truth": result.test.truth.tolist()}
         return {**result.to_dict(), **said}
 
+    @property
+    def _every(self) -> Split:
+        """The split, with all images to learn from."""
+        return stratified_split(self.labels, self.question.seed)
+
     def chance(self) -> dict[str, Any]:
         """What must be beaten without looking: guessing, and the commonest class."""
         count = len(self.store.classes[self.question.factor])
-        return {"chance": chance(count), "majority": majority(self.labels, count, self.split).to_dict()}
+        return {"chance": chance(count), "majority": majority(self.labels, count, self._every).to_dict()}
 
     def sizes(self) -> dict[str, int]:
         """How many images there are to learn from, to choose by and to judge on."""
@@ -135,9 +140,7 @@ def margins(rows: Sequence[Row]) -> list[dict[str, float] | None]:
     None for these themselves. The intervals are of a bootstrap over the same images.
     """
     plain = {row.t: row for row in rows if row.what in (X_T, IMAGES)}
-    return [
-        None if row.what in (X_T, IMAGES) else margin(row.test, plain.get(row.t, plain[None]).test) for row in rows
-    ]
+    return [None if row.what in (X_T, IMAGES) else margin(row.test, plain.get(row.t, plain[None]).test) for row in rows]
 
 
 def lines(rows: Sequence[Row]) -> list[str]:

@@ -40,7 +40,7 @@ class Origin:
 
     @classmethod
     def read(cls, folder: Path) -> Origin:
-        """Of an autoencoder in a folder. Raises FileNotFoundError where none is noted, ValueError for a damaged note."""
+        """Of an autoencoder in a folder. Raises FileNotFoundError where nothing is noted, ValueError for other notes."""
         path = folder / SOURCE
         if not path.is_file():
             raise FileNotFoundError(f"{folder} is no folder of `features sae`: there is no {SOURCE}")
@@ -71,7 +71,7 @@ class Origin:
         return Key(self.layer, self.t, self.conditioning)
 
     def rows(self, features: Path | None = None) -> StoredRows:
-        """The features again, from where they were or from another folder. Raises ValueError where they have changed."""
+        """The features again, from where they were or another folder. Raises ValueError where they have changed."""
         store = FeatureStore(self.features if features is None else features)
         if digest(store) != self.digest:
             raise ValueError(f"{store.folder} holds other features than those the autoencoder was trained on")
