@@ -73,6 +73,7 @@ def sae(
     write_json(out / "metrics.json", asdict(metrics))
     print(
         f"of what it learned from: explained variance {metrics.explained_variance:.3f}, normalised error"
-        f" {metrics.normalised_mse:.3f}, {metrics.l0:.1f} latents active in a sample, {100 * metrics.dead_share:.1f}% in none"
+        f" {metrics.normalised_mse:.3f}, {metrics.l0:.1f} latents active in a sample,"
+        f" {100 * metrics.dead_share:.1f}% in none"
     )
     print(f"wrote {out}; see what its latents tell with: bcos-diffusion features latents {out}")

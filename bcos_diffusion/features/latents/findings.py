@@ -82,6 +82,8 @@ class Findings:
         ]
         if self.meaning is None:
             return lines
+        if not bool(self.meaning.judged.any()):
+            return [*lines, "so nothing can be said of any: read more images, or make a dictionary of fewer latents"]
         width = max(map(len, self.purity))
         lines.append(f"{'':{width}}  σ_label (chance)  majority (chance)  tell a class  and of no other factor")
         for factor, found in self.purity.items():

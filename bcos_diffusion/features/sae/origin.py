@@ -40,7 +40,7 @@ class Origin:
 
     @classmethod
     def read(cls, folder: Path) -> Origin:
-        """Of an autoencoder in a folder. Raises FileNotFoundError where nothing is noted, ValueError for other notes."""
+        """Of an autoencoder in a folder. Raises FileNotFoundError where there is no note, ValueError for a bad one."""
         path = folder / SOURCE
         if not path.is_file():
             raise FileNotFoundError(f"{folder} is no folder of `features sae`: there is no {SOURCE}")
