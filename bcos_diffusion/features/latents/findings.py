@@ -29,9 +29,9 @@ class Findings:
     classes: dict[str, tuple[str, ...]]
 
     def strongest(self, count: int) -> Tensor:
-        """The latents of highest mean activation; where none is active on many images, among all that are active."""
+        """The latents of highest mean activation; where none is active on many images, among the most frequent ones."""
         found = self.top.strongest(count)
-        return found if len(found) else self.top.strongest(count, more_than=0)
+        return found if len(found) else self.top.strongest(count, more_than=int(self.top.active.max()) // 2)
 
     def purest(self, factor: str, count: int) -> Tensor:
         """The latents that tell a class of a factor, the most selective first, then those of the most images."""
