@@ -35,14 +35,9 @@ def choose_many(
 ) -> list[Key]:
     """Every layer asked for at every timestep asked for; all of them where none is named. Raises as :func:`choose`."""
     said = _one(store, "conditioning", "conditioning", conditioning, store.conditionings)
-    wanted = [
-        tuple(_one(store, what, option, value, there) for value in dict.fromkeys(asked or there))
-        for what, option, asked, there in (
-            ("layer", "layers", layers, store.layers),
-            ("timestep", "t", timesteps, store.timesteps),
-        )
-    ]
-    return [Key(str(layer), int(t), said) for t in wanted[1] for layer in wanted[0]]
+    named = [_one(store, "layer", "layers", name, store.layers) for name in dict.fromkeys(layers or store.layers)]
+    at = [_one(store, "timestep", "t", t, store.timesteps) for t in dict.fromkeys(timesteps or store.timesteps)]
+    return [Key(layer, t, said) for t in at for layer in named]
 
 
 def _one(store: FeatureStore, what: str, option: str, asked: T | None, there: Sequence[T]) -> T:
