@@ -32,7 +32,8 @@ def probe(
         features: Folder that `features extract` wrote.
         layers: Of those that were read; all of them where none is named.
         t: Timesteps of those that were read; all of them where none is named.
-        factor: What is asked: object, colour, position or count of scenes, class of a folder; without it, the first.
+        factor: What is asked: object, colour, position or count of scenes, class of a folder; without it, the object or
+            the class.
         few: Learn from so many images of each class at most.
         probe: Logistic regression on means over places, or Diff-C, which reads all places.
         seed: Of the split into images to learn from, to choose by and to judge on, and of Diff-C.
@@ -48,7 +49,7 @@ def probe(
 
     store = FeatureStore(features)
     keys = choose_many(store, layers, t, conditioning)
-    asked = Question(factor or next(iter(store.classes), "class"), probe, few, seed)
+    asked = Question(factor or ("object" if "object" in store.classes else "class"), probe, few, seed)
     known = model is not None or source_of(store) is not None
     table = Table(store, asked, Again(store, load_again(store, model)) if known else None)
     timesteps = len({key.t for key in keys}) if known else 0
