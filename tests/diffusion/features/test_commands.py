@@ -307,7 +307,10 @@ def test_help_answers_without_importing_torch() -> None:
         ("explain {sae} --latent 1 --image 60", "there are images 0 to 59, got 60"),
         ("explain {sae} --latent 1 --image 1 --prompt cat", "give an image or a prompt, not both"),
         ("explain {sae} --latent 1 --prompt zzyzx", "unknown word: 'zzyzx'"),
-        ("probe {features} --conditioning empty --factor nose", "there is no factor 'nose' in .*, but colour, count, object"),
+        (
+            "probe {features} --conditioning empty --factor nose",
+            "there is no factor 'nose' in .*, but colour, count, object",
+        ),
         ("probe {features} --factor colour", "more than one conditioning in .*; name it by --conditioning"),
         ("probe {pooled} --probe diff-c", "Diff-C reads places; extract with --spatial"),
         ("probe {features} --conditioning empty --factor colour --few 0", "per_class must be at least 1, got 0"),
