@@ -34,12 +34,20 @@ class Findings:
         return found if len(found) else self.top.strongest(count, more_than=int(self.top.active.max()) // 2)
 
     def purest(self, factor: str, count: int) -> Tensor:
-        """The latents that tell a class of a factor, the most selective first, then those of the most images."""
+        """The latents that tell a class of a factor: the most selective of each class first, then the next of each.
+
+        Of equally selective ones those of more images come first.
+        """
         assert self.meaning is not None
         reading = self.meaning.readings[factor]
         telling = (reading.tells & self.meaning.judged).nonzero().flatten().tolist()
         rank = {j: (-float(reading.selectivity[j]), -int(self.top.active[j]), j) for j in telling}
-        return torch.tensor(sorted(telling, key=rank.__getitem__)[:count], dtype=torch.int64)
+        before: dict[int, int] = {}
+        turn: dict[int, int] = {}
+        for j in sorted(telling, key=rank.__getitem__):
+            best = int(reading.best[j])
+            turn[j] = before[best] = before.get(best, -1) + 1
+        return torch.tensor(sorted(telling, key=lambda j: (turn[j], rank[j]))[:count], dtype=torch.int64)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON-ready values, NaN where nothing was measured."""

@@ -151,6 +151,15 @@ def test_latents_are_counted_judged_and_shown(features: Path, sae: Path) -> None
             share = float(code[own == number, one["latent"]].sum() / code[own >= 0, one["latent"]].sum())
             base = float((own == number).sum() / (own >= 0).sum())
             assert what["selectivity"] == pytest.approx((share - base) / (1 - base), abs=1e-4)
+    told_of = {one["latent"]: one["tells"]["colour"] for one in told["telling"] if "colour" in one["tells"]}
+    shown = told["sheets"]["purest-colour"]
+    first = shown[: len({what["class"] for what in told_of.values()})]  # one of each class, while there is room
+    assert len({told_of[j]["class"] for j in first}) == len(first) > 0
+    assert all(
+        told_of[j]["selectivity"]
+        == max(w["selectivity"] for w in told_of.values() if w["class"] == told_of[j]["class"])
+        for j in first
+    )
     drawn = [name for name, chosen in told["sheets"].items() if chosen]
     assert "strongest" in drawn and all(Image.open(f"seen/{name}.png").width > 900 for name in drawn)
     assert re.search(rf"bcos-diffusion features explain {sae} --latent \d+", heard)
@@ -202,6 +211,26 @@ def test_pictures_that_are_drawn_are_explained_as_they_were_read(model: Path) ->
     told = read(Path("one/latent.json"))
     assert told["image"] == int(code[:, latent].argmax()) and told["t"] == 499
     assert told["activation"] == pytest.approx(float(code[:, latent].max()), rel=1e-3)
+
+
+def test_images_without_classes_are_read_and_explained_but_not_judged(
+    model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("pictures").mkdir()
+    for number in range(12):
+        colour = (20 * number, 250 - 20 * number, 100)
+        Image.new("RGB", (30, 24), colour).save(f"pictures/{number:02d}.png")
+    said("extract --model", model, "--images pictures --layers up_ft1 --timesteps 100 --out read")
+    said("sae read --k 4 --expansion 4 --steps 20 --out sae")
+    heard = said("latents sae --out seen")
+    told = read(Path("seen/latents.json"))
+    assert told["purity"] == {} and told["monosemanticity"] is None and "σ_label" not in heard
+    assert Image.open("seen/strongest.png").height > 100
+    latent = told["sheets"]["strongest"][0]
+    said(f"explain sae --latent {latent} --out one")
+    expected = load_file("seen/latents.safetensors")["value"][latent, 0]
+    assert read(Path("one/latent.json"))["activation"] == pytest.approx(float(expected), rel=1e-3)
+    assert "there is no factor 'class'" in refused(capsys, *"features probe read".split())
 
 
 def test_probe_compares_layers_with_pixels_and_keeps_what_is_done(features: Path) -> None:
