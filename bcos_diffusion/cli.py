@@ -1,4 +1,4 @@
-"""The command ``bcos-diffusion``: demo, generate, explain, app, evaluate, train, data, laion, paper.
+"""The command ``bcos-diffusion``: demo, generate, explain, app, evaluate, train, data, laion, paper, features.
 
 Heavy imports happen inside the commands, so that ``--help`` answers at once. What a user can get
 wrong ends in one line on stderr and exit code 1; a traceback is a bug of ours.
@@ -88,9 +88,13 @@ def _paper_later() -> None:
     """Draw the figures and tables of the paper; ``paper --help`` names them."""
 
 
+def _features_later() -> None:
+    """Look into layers: extract features, train dictionaries, explain latents, probe; see ``features --help``."""
+
+
 def _chosen(arguments: list[str]) -> tuple[dict[str, Callable[..., Any]], str, str, list[str]]:
     """The commands to choose from, the program's name and description, and what is left of the arguments."""
-    if arguments[:1] in (["laion"], ["paper"]):
+    if arguments[:1] in (["laion"], ["paper"], ["features"]):
         group = import_module(f"bcos_diffusion.{arguments[0]}.command")
         return group.COMMANDS, f"{PROGRAM} {arguments[0]}", group.DESCRIPTION, arguments[1:]
     train = _train_command() if arguments[:1] == ["train"] else _train_later
@@ -104,6 +108,7 @@ def _chosen(arguments: list[str]) -> tuple[dict[str, Callable[..., Any]], str, s
         "data": data,
         "laion": _laion_later,
         "paper": _paper_later,
+        "features": _features_later,
     }
     return commands, PROGRAM, DESCRIPTION, arguments
 

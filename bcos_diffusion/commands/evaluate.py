@@ -84,7 +84,7 @@ def evaluate(
     given = {k: v for k, v in locals().items() if k not in ("device", "workers", "share", "out")}
     amount = _amount(preset, scenes, runs, pictures, costly_scenes)
     parts = amount.parts if only is None else only
-    mine = _share(share)
+    mine = parse_share(share)
     if workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
     drawing = Sampling(model=model, seed=seed, steps=steps, guidance=guidance, device=device)
@@ -124,7 +124,7 @@ def _amount(
     return replace(amount, **capped)
 
 
-def _share(text: str) -> Share:
+def parse_share(text: str) -> Share:
     """Read "I/N". Raises ValueError for anything else, and for I outside 0 to N - 1."""
     from bcos_diffusion.many import Share
 

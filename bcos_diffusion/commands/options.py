@@ -81,7 +81,7 @@ class Sampling:
 
         if self.model is None and not SHIPPED.is_dir():
             raise FileNotFoundError(f"this installation has no weights ({SHIPPED} is missing); name a model by --model")
-        device = _device(self.device)
+        device = find_device(self.device)
         pipeline = BcosDiffusionPipeline.from_pretrained(self.model or SHIPPED, getattr(torch, self.dtype), self.text)
         return BcosDiffusionPipeline(pipeline.model.to(device), pipeline.defaults, pipeline.name)
 
@@ -158,7 +158,8 @@ def require_finite(image: Tensor, sampling: Sampling) -> None:
         raise ValueError(f"the picture has values that are not finite: damaged weights or too much guidance{hint}")
 
 
-def _device(name: str) -> Any:
+def find_device(name: str) -> Any:
+    """The device of a name, or with "auto" the best there is. Raises ValueError for one that cannot be used here."""
     import torch
 
     try:

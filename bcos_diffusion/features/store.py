@@ -19,10 +19,12 @@ from bcos_diffusion.many import SETTINGS
 from bcos_kernels.files import read_json, read_tensors
 
 Rows = slice | Sequence[int] | Tensor
+SPARSE = 8
+"""Of so many rows of a shard at least one must be wanted for all to be read at once."""
 
 
 class FeatureStore:
-    """What :func:`~bcos_diffusion.features.extract.extract` wrote into a folder.
+    """What :func:`~bcos_diffusion.features.extraction.extract` wrote into a folder.
 
     layers, timesteps, conditionings: what there is; shapes: of one image's features by layer, ``[D]`` or
     ``[D, H, W]``; classes: factor -> names. Raises FileNotFoundError where there are no features, ValueError where the
@@ -106,7 +108,7 @@ class FeatureStore:
         return numbers
 
     def _gather(self, name: str, shape: tuple[int, ...], dtype: torch.dtype, rows: Tensor) -> Tensor:
-        """One tensor's rows from all shards that have some of them; of each shard what lies between is read too."""
+        """One tensor's rows from all shards that have some of them; what lies between few of them is not read."""
         out = torch.empty(len(rows), *shape, dtype=dtype)
         for shard in self._shards:
             here = ((rows >= shard["first"]) & (rows < shard["end"])).nonzero().flatten()
@@ -117,7 +119,12 @@ class FeatureStore:
             path = self.folder / shard["file"]
             try:
                 with safe_open(path, framework="pt") as file:
-                    out[here] = file.get_slice(name)[low:high][places - low].to(dtype)
+                    part = file.get_slice(name)
+                    if high - low <= SPARSE * len(here):
+                        out[here] = part[low:high][places - low].to(dtype)
+                        continue
+                    for row, place in zip(here.tolist(), places.tolist(), strict=True):
+                        out[row] = part[place].to(dtype)
             except (SafetensorError, OSError, RuntimeError) as error:
                 raise ValueError(f"{path} is damaged ({error}); remove it and run the extraction again") from None
         return out

@@ -114,7 +114,7 @@ def test_help_answers_without_importing_torch() -> None:
     )
     done = run(program, "--help")
     assert done.returncode == 0, done.stderr
-    assert all(name in done.stdout for name in ("demo", "generate", "explain", "train", "data"))
+    assert all(name in done.stdout for name in ("demo", "generate", "explain", "train", "data", "features"))
 
 
 def test_data_writes_a_page_to_browse(capsys: pytest.CaptureFixture[str]) -> None:

@@ -48,6 +48,7 @@ PAGES: dict[str, Callable[[], dict[str, Any]]] = {
     "baselines.md": dict,
     "classifiers.md": dict,
     "data.md": shards,
+    "features.md": dict,
     "explanations.md": lambda: {"model": Described(), "x": torch.rand(2, 6, 8, 8)},
     "missing.md": dict,
     "sampling.md": dict,

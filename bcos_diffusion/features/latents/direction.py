@@ -23,7 +23,8 @@ def draw_directions(step: Step, dictionary: Dictionary, latents: Sequence[int], 
     """The six channels that an activation of 1 of each latent adds to the predicted x_0: ``[J, 6, H, W]``.
 
     position: of a spatial code, row-major, where the direction is put; for a pooled code (None) it is put everywhere,
-    so that the mean over positions moves by it. Raises ValueError as :func:`attribute`.
+    so that the mean over positions moves by it. Raises ValueError as
+    :func:`~bcos_diffusion.features.latents.attribution.attribute`.
     """
     chosen = check_latents(dictionary, latents)
     features = features_of(step)

@@ -35,9 +35,10 @@ def draw_sheet(
 ) -> Image.Image:
     """Draw the top images of latents, each with its activation below it, enlarged without smoothing.
 
-    labels, classes: as for :func:`monosemanticity`; for each factor the most frequent class of the row is named, with
-    its count of the images shown that have a label, or "none". grid: rows and columns of positions of a spatial code,
-    whose strongest is then marked. Raises ValueError for latents that are not there, and for labels without classes.
+    labels, classes: as for :func:`~bcos_diffusion.features.latents.monosemanticity.monosemanticity`; for each factor
+    the most frequent class of the row is named, with its count of the images shown that have a label, or "none". grid:
+    rows and columns of positions of a spatial code, whose strongest is then marked. Raises ValueError for latents that
+    are not there, and for labels without classes.
     """
     labels, classes = labels or {}, classes or {}
     count = len(top.image)

@@ -99,7 +99,7 @@ def read_batch(subject: Subject, plan: Plan, numbers: list[int]) -> dict[str, Te
     }
     found: dict[str, Tensor] = {}
     for t in plan.timesteps:
-        x_t, at = _noised(subject, plan, x_0, t, filled)
+        x_t, at = noised(subject, plan, x_0, t, filled)
         for name, condition in said.items():
             values = read(subject, x_t, at, condition, plan.layers, plan.pooled)
             for layer, value in values.items():
@@ -115,8 +115,8 @@ def noise_seed(seed: int, number: int, t: int) -> int:
     return int.from_bytes(digest[:8], "big") >> 1  # torch's seeds are signed
 
 
-def _noised(subject: Subject, plan: Plan, x_0: Tensor | None, t: int, numbers: list[int]) -> tuple[Tensor, int]:
-    """x_t of images, and the timestep that it is at."""
+def noised(subject: Subject, plan: Plan, x_0: Tensor | None, t: int, numbers: list[int]) -> tuple[Tensor, int]:
+    """x_t of images, and the timestep that it is at. x_0: of these images, None where x_t of runs are read."""
     states = plan.images.states(numbers, t)
     if states is not None:
         return states

@@ -1,0 +1,122 @@
+"""What a sweep compares, and which cells of models × layers × timesteps × conditionings it measures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from bcos_diffusion.features.layers import find
+from bcos_diffusion.features.probe import Recipe
+from bcos_diffusion.features.sae import SAEConfig
+from bcos_diffusion.features.subject import Subject
+
+UNTRAINED, PIXELS = "untrained", "pixels"
+"""Baselines: the first model's network as it is before training, and the images themselves."""
+MOST_BLOCKS = 5
+
+
+@dataclass(frozen=True)
+class Model:
+    """label: as tables name it; source: its folder, hub id or name in the package."""
+
+    label: str
+    source: str
+
+    @classmethod
+    def parse(cls, text: str) -> Model:
+        """Read ``LABEL=SOURCE``, or a source whose last part is its label. Raises ValueError for an empty part."""
+        label, given, source = text.partition("=")
+        found = cls(label, source) if given else cls(Path(text).name, text)
+        if not found.label or not found.source:
+            raise ValueError(f"a model must be SOURCE or LABEL=SOURCE, got {text!r}")
+        return found
+
+
+@dataclass(frozen=True)
+class SweepPlan:
+    """What is compared.
+
+    models: the first is the one whose untrained network is the baseline; layers: names or aliases, each model's own
+    (:func:`own_layers`) where there are none; timesteps: the first is where conditionings are compared; conditionings:
+    the first is where layers and timesteps are; count: test scenes; seed: of everything that is drawn. Raises
+    ValueError for values that cannot be compared.
+    """
+
+    models: tuple[Model, ...]
+    layers: tuple[str, ...] = ()
+    timesteps: tuple[int, ...] = (25, 100, 200, 500)
+    conditionings: tuple[str, ...] = ("empty", "generic", "targeted")
+    count: int = 3000
+    seed: int = 0
+    sae: SAEConfig = SAEConfig()
+    recipe: Recipe = Recipe()
+
+    def __post_init__(self) -> None:
+        labels = [model.label for model in self.models]
+        for name, values in (("models", labels), ("timesteps", self.timesteps), ("conditionings", self.conditionings)):
+            if not values or len(set(values)) < len(values):
+                raise ValueError(f"{name} must be at least one, each once, got {', '.join(map(str, values)) or 'none'}")
+        if taken := {UNTRAINED, PIXELS} & set(labels):
+            raise ValueError(f"{taken.pop()!r} is the name of a baseline; write LABEL=SOURCE to name the model otherwise")
+        if self.count < 100:
+            raise ValueError(f"count must be at least 100 scenes, of which a third name one kind of object: {self.count}")
+
+    @property
+    def reference(self) -> tuple[int, str]:
+        """The timestep and the conditioning at which everything is compared."""
+        return self.timesteps[0], self.conditionings[0]
+
+    def settings(self) -> dict[str, Any]:
+        """All that one cell's numbers depend on beside the cell and its model's weights."""
+        return {"count": self.count, "seed": self.seed, "sae": asdict(self.sae), "recipe": asdict(self.recipe)}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One layer of one model at one timestep, under one conditioning."""
+
+    model: str
+    layer: str
+    t: int
+    conditioning: str
+
+    @property
+    def name(self) -> str:
+        """Its file's name."""
+        return f"{self.model}-{self.layer}-{self.t}-{self.conditioning}".replace("/", "_").replace(" ", "_")
+
+
+def own_layers(subject: Subject, asked: Sequence[str]) -> tuple[str, ...]:
+    """The layers to read of a subject: those asked for, or its own.
+
+    Its own are the bottleneck and all levels on the way up of a U-Net, as in the paper, and five blocks spread over a
+    transformer. Raises ValueError for layers that there are not, or where none is known.
+    """
+    if asked:
+        return tuple(find(subject.layers, asked))
+    ups = [name for name in subject.layers if name.startswith("up_ft")]
+    if ups:
+        return ("bottleneck", *ups)
+    blocks = [name for name in subject.layers if name.startswith("block_")]
+    if not blocks:
+        raise ValueError(f"{subject.name} is of a kind whose layers have no known names; name them")
+    last, number = len(blocks) - 1, min(MOST_BLOCKS, len(blocks))
+    return tuple(dict.fromkeys(blocks[round(i * last / max(1, number - 1))] for i in range(number)))
+
+
+def cells(plan: SweepPlan, layers: Mapping[str, tuple[str, ...]]) -> list[Cell]:
+    """The cells of a sweep, baselines last; layers: of each model, by label.
+
+    Layers × timesteps under the first conditioning, then layers × the other conditionings at the first timestep: every
+    comparison of the paper, without the rest of the grid.
+    """
+    t, said = plan.reference
+    found = []
+    for model in plan.models:
+        own = layers[model.label]
+        found += [Cell(model.label, layer, step, said) for step in plan.timesteps for layer in own]
+        found += [Cell(model.label, layer, t, other) for other in plan.conditionings[1:] for layer in own]
+    found += [Cell(UNTRAINED, layer, t, said) for layer in layers[plan.models[0].label]]
+    return [*found, Cell(PIXELS, PIXELS, 0, said)]
