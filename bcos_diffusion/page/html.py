@@ -6,9 +6,9 @@ import base64
 from collections.abc import Sequence
 from html import escape
 
-from bcos_diffusion.evaluation.page.curves import draw
-from bcos_diffusion.evaluation.page.section import Cell, Example, Picture, Section, Sheet, Table
-from bcos_diffusion.evaluation.page.style import STYLE
+from bcos_diffusion.page.curves import draw
+from bcos_diffusion.page.section import Cell, Example, Picture, Section, Sheet, Table
+from bcos_diffusion.page.style import STYLE
 
 SIGNS = {
     "best": ("★", "best"),

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from html import escape
 
-from bcos_diffusion.evaluation.page.section import Chart, Line
+from bcos_diffusion.page.section import Chart, Line
 
 WIDTH, HEIGHT = 460, 300
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 46
