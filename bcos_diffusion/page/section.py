@@ -65,22 +65,27 @@ class Chart:
 
 @dataclass(frozen=True)
 class Picture:
-    """A small PNG. alt: what it shows, for those who do not see it."""
+    """A PNG. alt: what it shows, for those who do not see it; wide: whether it is a figure, as large as it is."""
 
     png: bytes
     alt: str
     caption: str = ""
+    wide: bool = False
 
 
 @dataclass(frozen=True)
 class Example:
-    """One scene: pictures on top, then a grid of pictures with a name for each row and column."""
+    """One scene: pictures on top, then a grid of pictures with a name for each row and column.
+
+    corner: what the names of the rows are.
+    """
 
     title: str
     text: str
     pictures: tuple[Picture, ...]
     columns: tuple[str, ...] = ()
     rows: tuple[tuple[str, tuple[Picture, ...]], ...] = ()
+    corner: str = "word"
 
 
 @dataclass(frozen=True)
