@@ -51,7 +51,10 @@ class Line:
 
 @dataclass(frozen=True)
 class Chart:
-    """Curves over one axis. x_range and y_range: ends of the axes; diagonal: also draw y = x, as what chance gives."""
+    """Curves over one axis. x_range and y_range: ends of the axes; diagonal: also draw y = x, as what chance gives.
+
+    x_names: what stands at x = 0, 1, … in the place of numbers.
+    """
 
     title: str
     x_label: str
@@ -61,6 +64,7 @@ class Chart:
     y_range: tuple[float, float] = (0.0, 1.0)
     diagonal: str = ""
     text: str = ""
+    x_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

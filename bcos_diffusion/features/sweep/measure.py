@@ -66,7 +66,10 @@ def measure_latents(
     read = monosemanticity(activations, labels, classes, seed=plan.seed)
     purity = {factor: label_purity(activations, own, seed=plan.seed) for factor, own in labels.items()}
     return {
-        "sae": {**asdict(evaluate(autoencoder, coded)), "latents": autoencoder.latents, "seconds": seconds},
+        "sae": {
+            **asdict(evaluate(autoencoder, coded)), "latents": autoencoder.latents, "seconds": seconds,
+            "components": share_of_components(coded, config.k),
+        },
         "purity": {factor: _purity(found) for factor, found in purity.items()},
         "monosemanticity": {
             "summary": asdict(read.summary), "chance": asdict(read.chance), "judged": int(read.judged.sum()),
@@ -74,9 +77,7 @@ def measure_latents(
     }  # fmt: skip
 
 
-def probes(
-    inputs: Inputs, labels: Labels, classes: Classes, plan: SweepPlan, factors: Sequence[str]
-) -> dict[str, Any]:
+def probes(inputs: Inputs, labels: Labels, classes: Classes, plan: SweepPlan, factors: Sequence[str]) -> dict[str, Any]:
     """The linear probe of factors on vectors, Diff-C of the object on all places, and both of a few images a class."""
     splits = {factor: stratified_split(labels[factor], plan.seed) for factor in factors}
 
@@ -117,6 +118,12 @@ def activations_of(autoencoder: KSparseAutoencoder, coded: Tensor) -> Activation
     """The codes of vectors ``[N, E]``, by latent and image."""
     codes = (autoencoder.encode(part) for part in coded.split(READ_AT_ONCE))
     return collect(codes, autoencoder.latents)
+
+
+def share_of_components(coded: Tensor, count: int) -> float:
+    """The share of the variance of ``[N, E]`` that its first principal components have: how few directions hold it."""
+    spread = torch.linalg.svdvals((coded - coded.mean(0)).double()).square()
+    return float(spread[:count].sum() / spread.sum())
 
 
 def largest_dictionary(config: SAEConfig, dims: Mapping[str, int]) -> int:

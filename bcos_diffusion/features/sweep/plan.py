@@ -65,9 +65,13 @@ class SweepPlan:
             if not values or len(set(values)) < len(values):
                 raise ValueError(f"{name} must be at least one, each once, got {', '.join(map(str, values)) or 'none'}")
         if taken := {UNTRAINED, PIXELS} & set(labels):
-            raise ValueError(f"{taken.pop()!r} is the name of a baseline; write LABEL=SOURCE to name the model otherwise")
+            raise ValueError(
+                f"{taken.pop()!r} is the name of a baseline; write LABEL=SOURCE to name the model otherwise"
+            )
         if self.count < 100:
-            raise ValueError(f"count must be at least 100 scenes, of which a third have one kind of object: {self.count}")
+            raise ValueError(
+                f"count must be at least 100 scenes, of which a third have one kind of object: {self.count}"
+            )
         if self.few < 1:
             raise ValueError(f"few must be at least 1 image of a class, got {self.few}")
 

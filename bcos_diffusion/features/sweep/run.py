@@ -102,7 +102,9 @@ def values_of(work: Work, workers: int = 1, progress: Progress = no_progress) ->
     spread(measure_cell, work, todo, workers, lambda _: advance())
     store = work.store(work.first)
     return {
-        "models": {m.label: {"source": m.source, **field.kinds[m.label], **work.identities[m.label]} for m in plan.models},
+        "models": {
+            m.label: {"source": m.source, **field.kinds[m.label], **work.identities[m.label]} for m in plan.models
+        },
         "layers": {label: list(own) for label, own in field.layers.items()},
         "timesteps": list(plan.timesteps),
         "conditionings": list(plan.conditionings),
@@ -130,7 +132,9 @@ def read_features(
             field.images, plan.count, field.layers[label], timesteps, conditionings,
             pooled=False, dtype="float16", seed=plan.seed,
         )  # fmt: skip
-        folders.append(_extracted(field.subjects[label], asked, out / "features" / label / name, label, workers, progress))
+        folders.append(
+            _extracted(field.subjects[label], asked, out / "features" / label / name, label, workers, progress)
+        )
     return tuple(folders)
 
 
