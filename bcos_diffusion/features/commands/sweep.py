@@ -6,7 +6,7 @@ import shlex
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 from tqdm import tqdm
@@ -54,7 +54,7 @@ def sweep(
     command = _command({"models": models, "layers": layers, "timesteps": timesteps, "conditionings": conditionings,
                         "count": (count,), "seed": (seed,), "out": (out,)})  # fmt: skip
     start = time.perf_counter()
-    bars: list[tqdm[object]] = []
+    bars: list[Any] = []
 
     def stage(name: str, parts: int) -> Callable[[], object]:
         while bars:
