@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from bcos_diffusion.evaluation.page.results import Number, number
 from bcos_diffusion.evaluation.statistics import bootstrap_spearman
@@ -96,7 +97,7 @@ def _coarse(found: Found, label: str) -> tuple[tuple[Leg, ...], str]:
     if "bottleneck" not in row or not others:
         return (), "it needs the bottleneck and another layer"
     legs = []
-    for factor in found.values["classes"]:
+    for factor in found.factors:
         if factor == OBJECT:
             continue
         measure = top_share(factor)
@@ -145,15 +146,21 @@ def _by_prompt(found: Found, label: str, said: str, better: bool) -> tuple[tuple
     empty, other = list(found.row(label, said="empty").values()), list(found.row(label, said=said).values())
     if not empty or not other:
         return (), f"its features were not read under {' and '.join(('empty', said))} prompts at the reference"
+    same = [_said(cell) for cell in empty] == [_said(cell) for cell in other]
     legs = []
     for measure in JUDGED:
         gain = measure.gain(other, empty) if better else measure.gain(empty, other)
         one, two = (said, "empty") if better else ("empty", said)
         text = f"over all layers {one} is better than {two} by {measure.show(gain)}"
-        if found.form(label) == "B-cos" and said == "generic" and gain.low == gain.high == 0:
-            text += ": to this model the two are one, since its words without content carry no value"
-        legs.append(Leg(measure.name, text, (gain,)))
+        if same:
+            text = f"{one} and {two} are one to this model: every latent and every probe says the same"
+        legs.append(Leg(measure.name, text, (gain,), same))
     return tuple(legs), ""
+
+
+def _said(cell: Values) -> dict[str, Any]:
+    """All that latents and probes say, which is equal to the last digit where features are."""
+    return {name: cell.get(name) for name in ("purity", "monosemanticity", "linear", "diff_c", "few")}
 
 
 def _agreement(found: Found, label: str) -> tuple[tuple[Leg, ...], str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from bcos_diffusion.features.sweep.measure import OBJECT
 from bcos_diffusion.features.sweep.plan import PIXELS, UNTRAINED, Cell
 
 Values = Mapping[str, Any]
@@ -51,6 +52,11 @@ class Found:
     def form(self, label: str) -> str:
         """B-cos, which can be explained exactly, or ordinary."""
         return str(self.values["models"][label]["form"])
+
+    @property
+    def factors(self) -> tuple[str, ...]:
+        """What labels are of, the object first."""
+        return tuple(sorted(self.values["classes"], key=lambda factor: factor != OBJECT))  # stable
 
     @property
     def baselines(self) -> tuple[str, ...]:

@@ -16,26 +16,30 @@ UNMEASURED: Verdict = "not measured"
 
 
 def decide(gains: Sequence[Number]) -> Verdict:
-    """Whether all gains are above 0: yes where all intervals are, no where one is at 0 or below throughout."""
+    """Whether all gains are above 0: yes where all intervals are, no where one is below 0 throughout."""
     if not gains:
         return UNMEASURED
-    if any(gain.known and gain.high <= 0 for gain in gains):
+    if any(gain.known and gain.high < 0 for gain in gains):
         return FAILS
     return HOLDS if all(gain.known and gain.low > 0 for gain in gains) else OPEN
 
 
 @dataclass(frozen=True)
 class Leg:
-    """What one measure says of a claim. gains: all of them must be above 0 for it to hold; text: the numbers."""
+    """What one measure says of a claim. gains: all of them must be above 0 for it to hold; text: the numbers.
+
+    identical: whether what is compared is one and the same, image by image: then there is no gain, for certain.
+    """
 
     measure: str
     text: str
     gains: tuple[Number, ...]
+    identical: bool = False
 
     @property
     def verdict(self) -> Verdict:
         """By :func:`decide`."""
-        return decide(self.gains)
+        return FAILS if self.identical else decide(self.gains)
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ def _margins(found: Found, label: str, measure: Measure, t: int) -> tuple[Cell |
             cells += [Cell("–", mark="unknown"), Cell("–", mark="unknown")]
             continue
         gain = measure.gain([own], [rivals[rival]])
-        mark = "reached" if gain.low > 0 else "missed" if gain.high <= 0 else ""
+        mark = "reached" if gain.low > 0 else "missed" if gain.high < 0 else ""
         margin = f"{gain.text(measure.scale, measure.digits)}"
         cells += [
             cell(measure, rivals[rival]),

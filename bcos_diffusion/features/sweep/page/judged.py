@@ -31,7 +31,7 @@ def section(claims: Sequence[Claim]) -> Section:
             " them: the share of one class among a latent's top images, which does not depend on how classes are"
             " numbered as σ_label does, and Diff-C of a few images a class, since with all of them it may be at its"
             " ceiling. A measure says that a claim holds where the 95% intervals of all differences that it is about"
-            " are above 0, and that it does not where one is at 0 or below. A claim holds where some measure says so"
+            " are above 0, and that it does not where one is below 0. A claim holds where some measure says so"
             " and none the contrary; where measures contradict each other, or none says anything, it cannot be told.",
             "Differences of accuracies are paired over test images. Those of latents are over latents, as if these were"
             " independent, which flatters them. A best layer is chosen on the images that it is judged on, and no"

@@ -28,7 +28,7 @@ def monosemantic_section(found: Found) -> Section:
 
 
 def _shares(found: Found, label: str, row: dict[str, Values], where: str) -> Table:
-    names = [*found.values["classes"], "mixed", "nothing"]
+    names = [*found.factors, "mixed", "nothing"]
     rows: list[tuple[Cell | str, ...]] = []
     for layer, values in row.items():
         of = values["monosemanticity"]

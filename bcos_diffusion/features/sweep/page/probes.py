@@ -18,6 +18,8 @@ from bcos_diffusion.features.sweep.plan import NOISED
 from bcos_diffusion.page.section import Cell, Chart, Line, Section, Table
 
 PROBES = (DIFF_C, DIFF_C_FEW, LINEAR, LINEAR_FEW)
+BESIDE = 0.4
+"""Of the distance of two layers, what a chart has beside the first and the last, for their names."""
 
 
 def section(found: Found) -> Section:
@@ -50,13 +52,13 @@ def section(found: Found) -> Section:
 def _over_layers(found: Found, label: str, measure: AccuracyMeasure) -> Chart:
     """A line a timestep, over layers (Figure 4)."""
     layers = found.layers(label)
+    ends = (-BESIDE, len(layers) - 1 + BESIDE)
     lines = tuple(
         Line(f"t = {t}", tuple(map(float, range(len(layers)))),
              tuple(measure.read(found.cell(label, layer, t)).value for layer in layers), style)
         for style, t in enumerate(found.timesteps)
     )  # fmt: skip
-    end = float(max(1, len(layers) - 1))
-    return Chart(f"{label}: {measure.name} over layers", "layer", "top-1 accuracy", lines, (0.0, end), x_names=layers)
+    return Chart(f"{label}: {measure.name} over layers", "layer", "top-1 accuracy", lines, ends, x_names=layers)
 
 
 def _over_timesteps(found: Found, label: str, measure: AccuracyMeasure) -> Chart:
@@ -74,7 +76,7 @@ def _over_timesteps(found: Found, label: str, measure: AccuracyMeasure) -> Chart
 
 def _by_factor(found: Found, label: str) -> Table:
     """The linear probe of every factor at the reference, beside the accuracy of the commonest class."""
-    factors = list(found.values["classes"])
+    factors = found.factors
     rows: list[tuple[Cell | str, ...]] = [
         (layer, *(cell(linear(factor), values) for factor in factors)) for layer, values in found.row(label).items()
     ]

@@ -14,7 +14,6 @@ HEADS = ("layer", "σ_label ↓", "by chance", "top images of one class ↑", "b
 
 def section(found: Found) -> Section:
     """All tables of purity."""
-    factors = list(found.values["classes"])
     measures = (sigma(), top_share())
     t, said = found.reference
     return Section(
@@ -28,7 +27,7 @@ def section(found: Found) -> Section:
             " objects are; it is compared between cells of one factor alone.",
         ),
         tables=(
-            *(_by_layer(found, factor, f"{factor}, t = {t}, {said} prompt", factor != OBJECT) for factor in factors),
+            *(_by_layer(found, factor, f"{factor}, t = {t}, {said} prompt", factor != OBJECT) for factor in found.factors),
             *(over_timesteps(found, label, measure) for label in found.models for measure in measures),
             *(over_conditionings(found, label, measure) for label in found.models for measure in measures),
         ),
