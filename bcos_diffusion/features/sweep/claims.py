@@ -10,7 +10,17 @@ from bcos_diffusion.evaluation.statistics import bootstrap_spearman
 from bcos_diffusion.features.sweep.field import TRANSFORMER, UNET
 from bcos_diffusion.features.sweep.found import Found, Values
 from bcos_diffusion.features.sweep.measure import OBJECT
-from bcos_diffusion.features.sweep.measures import DIFF_C, DIFF_C_FEW, JUDGED, SIGMA, TOP_SHARE, Measure, top_share
+from bcos_diffusion.features.sweep.measures import (
+    DIFF_C,
+    DIFF_C_FEW,
+    JUDGED,
+    LINEAR,
+    LINEAR_FEW,
+    SIGMA,
+    TOP_SHARE,
+    Measure,
+    top_share,
+)
 from bcos_diffusion.features.sweep.plan import NOISED, PIXELS, UNTRAINED
 from bcos_diffusion.features.sweep.verdict import Claim, Leg
 
@@ -198,7 +208,10 @@ def _best_of(found: Found, one: str, two: str, measure: Measure) -> Leg:
 
 
 def _over(baseline: str) -> Judge:
-    """The best layer of a model against a baseline at the reference: its best layer, or the pixels."""
+    """The best layer of a model against a baseline at the reference: its best layer, or the pixels.
+
+    By the linear probe too, which reads more of pixels than Diff-C does.
+    """
 
     def judge(found: Found, label: str) -> tuple[tuple[Leg, ...], str]:
         row = baseline_row(found, baseline)
@@ -206,7 +219,7 @@ def _over(baseline: str) -> Judge:
             return (), "the sweep has no such baseline"
         own = found.row(label)
         legs = []
-        for measure in JUDGED:
+        for measure in (*JUDGED, LINEAR, LINEAR_FEW):
             best, rival = measure.best(own), measure.best(row)
             if best is None or rival is None:
                 legs.append(_unknown(measure))

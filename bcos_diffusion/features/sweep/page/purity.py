@@ -27,14 +27,14 @@ def section(found: Found) -> Section:
             " objects are; it is compared between cells of one factor alone.",
         ),
         tables=(
-            *(_by_layer(found, factor, f"{factor}, t = {t}, {said} prompt", factor != OBJECT) for factor in found.factors),
+            *(_by_layer(found, factor, f"{factor}, t = {t}, {said} prompt") for factor in found.factors),
             *(over_timesteps(found, label, measure) for label in found.models for measure in measures),
             *(over_conditionings(found, label, measure) for label in found.models for measure in measures),
         ),
     )  # fmt: skip
 
 
-def _by_layer(found: Found, factor: str, where: str, folded: bool) -> Table:
+def _by_layer(found: Found, factor: str, where: str) -> Table:
     """Every layer of every model at the reference, and of the baselines (Table 2a, c and d)."""
     rows = [(f"{label} {layer}", values) for label in found.models for layer, values in found.row(label).items()]
     for baseline in found.baselines:
@@ -50,7 +50,7 @@ def _by_layer(found: Found, factor: str, where: str, folded: bool) -> Table:
             cell(two, values, best[two] == name), _chance(two, values), str(count),
         )  # fmt: skip
 
-    return Table(f"Purity by {where}", HEADS, tuple(row(*each) for each in rows), folded=folded)
+    return Table(f"Purity by {where}", HEADS, tuple(row(*each) for each in rows), folded=factor != OBJECT)
 
 
 def _chance(measure: PurityMeasure, values: Values) -> Cell:
