@@ -53,7 +53,7 @@ class SweepPlan:
     layers: tuple[str, ...] = ()
     timesteps: tuple[int, ...] = (25, 100, 200, 500)
     conditionings: tuple[str, ...] = ("empty", "generic", "targeted")
-    count: int = 3000
+    count: int = 2400
     seed: int = 0
     few: int = 5
     sae: SAEConfig = SAE
@@ -70,7 +70,7 @@ class SweepPlan:
             )
         if self.count < 100:
             raise ValueError(
-                f"count must be at least 100 scenes, of which a third have one kind of object: {self.count}"
+                f"count must be at least 100 scenes, of which two fifths have one kind of object: {self.count}"
             )
         if self.few < 1:
             raise ValueError(f"few must be at least 1 image of a class, got {self.few}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bcos_diffusion.evaluation.page.results import number, show
 from bcos_diffusion.features.sweep.claims import ACTIVE, EXPLAINED, baseline_row
 from bcos_diffusion.features.sweep.found import Found, Values
 from bcos_diffusion.page.section import Cell, Section, Table
@@ -20,8 +19,8 @@ def monosemantic_section(found: Found) -> Section:
             "A latent tells a class where at least half of the way from chance to certainty is gone: of its activation,"
             " as much falls on images of the class. It is monosemantic in a factor if it tells a class of that factor"
             " alone, and mixed if it tells classes of several. Below each share, what labels shuffled over the images"
-            " give. Shares are of latents that are active on at least ten images. A third of the scenes has an object,"
-            " so fewer latents can be found to tell one.",
+            " give. Shares are of latents that are active on at least ten images. A scene has an object where it"
+            " shows one kind alone, so fewer latents can be found to tell one.",
         ),
         tables=tuple(tables),
     )
@@ -33,12 +32,14 @@ def _shares(found: Found, label: str, row: dict[str, Values], where: str) -> Tab
     for layer, values in row.items():
         of = values["monosemanticity"]
         shares, chance = of["summary"]["monosemantic"], of["chance"]["monosemantic"]
-        cells = [
-            Cell(show(number(shares[name]).value, 100) + "%", f"chance {show(number(chance[name]).value, 100)}%")
-            for name in names
-        ]
+        cells = [Cell(_percent(shares[name]), f"chance {_percent(chance[name])}") for name in names]
         rows.append((layer, *cells, f"{of['judged']:,}"))
     return Table(f"{label}: latents by what they tell, {where}", ("layer", *names, "latents judged"), tuple(rows))
+
+
+def _percent(share: float | None) -> str:
+    """A share; of no latents it is no number."""
+    return "–" if share is None else f"{share:.1%}"
 
 
 def dictionaries_section(found: Found) -> Section:
