@@ -12,12 +12,12 @@ from typing import Any
 from markdown_tables import interval, markdown
 
 from bcos_diffusion.evaluation.page import absent, axioms, faithful, quality, where
-from bcos_diffusion.evaluation.page.html import SIGNS
 from bcos_diffusion.evaluation.page.measures import METHODS
 from bcos_diffusion.evaluation.page.overview import duration
 from bcos_diffusion.evaluation.page.results import number_at, part
-from bcos_diffusion.evaluation.page.section import Cell, Section, Table
 from bcos_diffusion.evaluation.page.targets import Target, beside_twin, targets
+from bcos_diffusion.page.html import SIGNS
+from bcos_diffusion.page.section import Cell, Section, Table
 
 NOTHING = "Not yet measured."
 

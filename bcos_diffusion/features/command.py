@@ -12,6 +12,7 @@ from bcos_diffusion.features.commands.layers import layers
 from bcos_diffusion.features.commands.pca import pca
 from bcos_diffusion.features.commands.probe import probe
 from bcos_diffusion.features.commands.sae import sae
+from bcos_diffusion.features.commands.sweep import sweep
 
 DESCRIPTION = "What a layer of a diffusion model represents at a timestep; without a model, of the one in the package."
 
@@ -23,4 +24,5 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "explain": explain,
     "probe": probe,
     "pca": pca,
+    "sweep": sweep,
 }

@@ -1,1 +1,1 @@
-"""The report of an evaluation as one page that stands alone: sections from results, and HTML from sections."""
+"""The report of an evaluation as one page that stands alone: the sections of its results."""

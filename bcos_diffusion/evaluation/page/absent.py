@@ -7,7 +7,7 @@ from typing import Any
 from bcos_diffusion.evaluation.page.compare import table
 from bcos_diffusion.evaluation.page.measures import Measure
 from bcos_diffusion.evaluation.page.results import floats, number, number_at, part
-from bcos_diffusion.evaluation.page.section import Chart, Line, Section, Table
+from bcos_diffusion.page.section import Chart, Line, Section, Table
 
 SCORES = {
     "exact": "calibrated contributions (ours)",

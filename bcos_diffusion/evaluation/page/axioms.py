@@ -6,8 +6,8 @@ from typing import Any
 
 from bcos_diffusion.evaluation.page.measures import label
 from bcos_diffusion.evaluation.page.results import number_at, part
-from bcos_diffusion.evaluation.page.section import Section, Table
 from bcos_diffusion.evaluation.words import GROUPS
+from bcos_diffusion.page.section import Section, Table
 
 AXIOMS = {
     "completeness": "completeness error: what contributions leave out of the image",

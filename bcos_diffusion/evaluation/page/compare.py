@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from bcos_diffusion.evaluation.page.measures import METHODS, OURS, Measure, label
 from bcos_diffusion.evaluation.page.results import UNKNOWN, Number
-from bcos_diffusion.evaluation.page.section import Cell, Mark, Table
+from bcos_diffusion.page.section import Cell, Mark, Table
 
 Numbers = Mapping[str, Mapping[str, Number]]
 """Method, measure, number."""

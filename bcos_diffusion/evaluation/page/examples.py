@@ -16,12 +16,12 @@ from bcos_diffusion.evaluation.clock import timed
 from bcos_diffusion.evaluation.localisation import GRID, iou
 from bcos_diffusion.evaluation.noised import SHARES, noise_scene
 from bcos_diffusion.evaluation.page.measures import METHODS, OURS, RIVAL
-from bcos_diffusion.evaluation.page.section import Example, Sheet
 from bcos_diffusion.evaluation.page.sheets import Shown, example, iou_text
 from bcos_diffusion.evaluation.regime_b import drawn_masks
 from bcos_diffusion.evaluation.setup import Record, Setup
 from bcos_diffusion.evaluation.truth import Region, regions
 from bcos_diffusion.evaluation.words import group, is_content
+from bcos_diffusion.page.section import Example, Sheet
 from bcos_diffusion.scenes import Scenes
 
 COUNT = 6

@@ -7,8 +7,8 @@ from typing import Any
 from bcos_diffusion.evaluation.page.compare import table
 from bcos_diffusion.evaluation.page.measures import EDITS, FAITHFULNESS, ORACLE, TWIN, label
 from bcos_diffusion.evaluation.page.results import floats, number_at, part
-from bcos_diffusion.evaluation.page.section import Chart, Line, Section
 from bcos_diffusion.evaluation.page.where import charted, labels, numbers, style
+from bcos_diffusion.page.section import Chart, Line, Section
 
 TITLES = {"one_step": "one step", "whole_run": "whole runs"}
 

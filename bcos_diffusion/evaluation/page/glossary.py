@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bcos_diffusion.evaluation.page.measures import EDITS, FAITHFULNESS, LOCALISATION, Measure
-from bcos_diffusion.evaluation.page.section import Section
+from bcos_diffusion.page.section import Section
 
 NOTATION = (
     "m(p) is a method's map of a word at pixel p, m⁺ its positive part, M the word's true region; x̂(c) is what the"

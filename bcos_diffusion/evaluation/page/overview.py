@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from bcos_diffusion.evaluation.page.results import number_at, part
-from bcos_diffusion.evaluation.page.section import Cell, Mark, Section, Table
 from bcos_diffusion.evaluation.page.targets import Target, targets
+from bcos_diffusion.page.section import Cell, Mark, Section, Table
 
 
 def lead(result: Any) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bcos_diffusion.evaluation.page.results import number_at, part
-from bcos_diffusion.evaluation.page.section import Section, Table
+from bcos_diffusion.page.section import Section, Table
 
 ROWS = {
     ("model", "drawn"): "B-cos (ours)",

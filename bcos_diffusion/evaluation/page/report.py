@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from bcos_diffusion.evaluation.page import absent, axioms, faithful, glossary, html, overview, quality, reproduce, where
-from bcos_diffusion.evaluation.page.section import Section, Sheet
+from bcos_diffusion.evaluation.page import absent, axioms, faithful, glossary, overview, quality, reproduce, where
+from bcos_diffusion.page import html
+from bcos_diffusion.page.section import Section, Sheet
 
 
 def sections(result: Any, sheets: Sequence[Sheet] = ()) -> list[Section]:

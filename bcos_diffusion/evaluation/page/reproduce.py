@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bcos_diffusion.evaluation.page.results import part
-from bcos_diffusion.evaluation.page.section import Section
+from bcos_diffusion.page.section import Section
 
 
 def section(result: Any) -> Section:

@@ -15,8 +15,8 @@ from torch import Tensor
 from bcos_diffusion.encoding import to_pil
 from bcos_diffusion.evaluation.page.measures import label
 from bcos_diffusion.evaluation.page.results import show
-from bcos_diffusion.evaluation.page.section import Example, Picture
 from bcos_diffusion.explanation.overlay import overlay
+from bcos_diffusion.page.section import Example, Picture
 from bcos_diffusion.scenes.sheet import highlight
 
 COLOURS = 64

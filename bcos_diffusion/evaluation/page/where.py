@@ -8,7 +8,7 @@ from typing import Any
 from bcos_diffusion.evaluation.page.compare import Numbers, table
 from bcos_diffusion.evaluation.page.measures import LOCALISATION, MASK_AP, METHODS, RIVAL, TWIN, Measure, label
 from bcos_diffusion.evaluation.page.results import Number, floats, number_at, part
-from bcos_diffusion.evaluation.page.section import Chart, Line, Section, Table
+from bcos_diffusion.page.section import Chart, Line, Section, Table
 
 TITLES = {
     "regime_a": ("Real scenes, one step", "A real test scene is noised to several levels, and the predicted x₀ is"

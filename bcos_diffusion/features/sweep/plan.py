@@ -14,7 +14,12 @@ from bcos_diffusion.features.subject import Subject
 
 UNTRAINED, PIXELS = "untrained", "pixels"
 """Baselines: the first model's network as it is before training, and the images themselves."""
+IMAGE, NOISED = "image", "x_t"
+"""What is read of :data:`PIXELS`: clean images, and what the first model was given of them, with the same noise."""
 MOST_BLOCKS = 5
+SAE = SAEConfig(expansion=8)
+"""Of a few thousand images, the paper's 64 latents a dimension are more than there are images, and few of them would be
+active on the ten labelled ones that its purity asks for; an eighth of them is also an eighth of the time."""
 
 
 @dataclass(frozen=True)
@@ -40,17 +45,18 @@ class SweepPlan:
 
     models: the first is the one whose untrained network is the baseline; layers: names or aliases, each model's own
     (:func:`own_layers`) where there are none; timesteps: the first is where conditionings are compared; conditionings:
-    the first is where layers and timesteps are; count: test scenes; seed: of everything that is drawn. Raises
-    ValueError for values that cannot be compared.
+    the first is where layers and timesteps are; count: test scenes; seed: of everything that is drawn; few: images of
+    each class that probes of a few examples learn from. Raises ValueError for values that cannot be compared.
     """
 
     models: tuple[Model, ...]
     layers: tuple[str, ...] = ()
     timesteps: tuple[int, ...] = (25, 100, 200, 500)
     conditionings: tuple[str, ...] = ("empty", "generic", "targeted")
-    count: int = 3000
+    count: int = 2400
     seed: int = 0
-    sae: SAEConfig = SAEConfig()
+    few: int = 5
+    sae: SAEConfig = SAE
     recipe: Recipe = Recipe()
 
     def __post_init__(self) -> None:
@@ -59,9 +65,15 @@ class SweepPlan:
             if not values or len(set(values)) < len(values):
                 raise ValueError(f"{name} must be at least one, each once, got {', '.join(map(str, values)) or 'none'}")
         if taken := {UNTRAINED, PIXELS} & set(labels):
-            raise ValueError(f"{taken.pop()!r} is the name of a baseline; write LABEL=SOURCE to name the model otherwise")
+            raise ValueError(
+                f"{taken.pop()!r} is the name of a baseline; write LABEL=SOURCE to name the model otherwise"
+            )
         if self.count < 100:
-            raise ValueError(f"count must be at least 100 scenes, of which a third name one kind of object: {self.count}")
+            raise ValueError(
+                f"count must be at least 100 scenes, of which two fifths have one kind of object: {self.count}"
+            )
+        if self.few < 1:
+            raise ValueError(f"few must be at least 1 image of a class, got {self.few}")
 
     @property
     def reference(self) -> tuple[int, str]:
@@ -70,7 +82,15 @@ class SweepPlan:
 
     def settings(self) -> dict[str, Any]:
         """All that one cell's numbers depend on beside the cell and its model's weights."""
-        return {"count": self.count, "seed": self.seed, "sae": asdict(self.sae), "recipe": asdict(self.recipe)}
+        numbers = {"count": self.count, "seed": self.seed, "few": self.few}
+        return {**numbers, "sae": asdict(self.sae), "recipe": asdict(self.recipe)}
+
+    def reads_latents(self, cell: Cell) -> bool:
+        """Whether a cell has an autoencoder: every one of a model, and of the baselines those at the reference.
+
+        There the baselines are compared with it in every number; elsewhere they say how far object probes get.
+        """
+        return cell.model not in (UNTRAINED, PIXELS) or (cell.t, cell.conditioning) == self.reference
 
 
 @dataclass(frozen=True)
@@ -92,10 +112,12 @@ def own_layers(subject: Subject, asked: Sequence[str]) -> tuple[str, ...]:
     """The layers to read of a subject: those asked for, or its own.
 
     Its own are the bottleneck and all levels on the way up of a U-Net, as in the paper, and five blocks spread over a
-    transformer. Raises ValueError for layers that there are not, or where none is known.
+    transformer. Of those asked for, it may lack some that another model of the sweep has. Raises ValueError for a
+    subject that has none of them, and where no layer has a known name.
     """
     if asked:
-        return tuple(find(subject.layers, asked))
+        there = [name for name in asked if name in subject.layers]
+        return tuple(find(subject.layers, there or asked))
     ups = [name for name in subject.layers if name.startswith("up_ft")]
     if ups:
         return ("bottleneck", *ups)
@@ -106,17 +128,18 @@ def own_layers(subject: Subject, asked: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(blocks[round(i * last / max(1, number - 1))] for i in range(number)))
 
 
-def cells(plan: SweepPlan, layers: Mapping[str, tuple[str, ...]]) -> list[Cell]:
-    """The cells of a sweep, baselines last; layers: of each model, by label.
+def cells(
+    plan: SweepPlan, layers: Mapping[str, tuple[str, ...]], conditionings: Mapping[str, tuple[str, ...]]
+) -> list[Cell]:
+    """The cells of a sweep, baselines last; layers, conditionings: of each model, by label, that of a baseline too.
 
     Layers × timesteps under the first conditioning, then layers × the other conditionings at the first timestep: every
     comparison of the paper, without the rest of the grid.
     """
     t, said = plan.reference
     found = []
-    for model in plan.models:
-        own = layers[model.label]
-        found += [Cell(model.label, layer, step, said) for step in plan.timesteps for layer in own]
-        found += [Cell(model.label, layer, t, other) for other in plan.conditionings[1:] for layer in own]
-    found += [Cell(UNTRAINED, layer, t, said) for layer in layers[plan.models[0].label]]
-    return [*found, Cell(PIXELS, PIXELS, 0, said)]
+    for label, own in layers.items():
+        found += [Cell(label, layer, step, said) for step in plan.timesteps for layer in own]
+        found += [Cell(label, layer, t, other) for other in conditionings[label][1:] for layer in own]
+    found += [Cell(PIXELS, NOISED, step, said) for step in plan.timesteps]
+    return [*found, Cell(PIXELS, IMAGE, 0, said)]

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from references.evaluation_result import METHODS, number, result
 
-from bcos_diffusion.evaluation.page.html import page
 from bcos_diffusion.evaluation.page.report import report, sections
 from bcos_diffusion.evaluation.page.results import floats, number_at, show
 from bcos_diffusion.evaluation.page.results import number as read_number
-from bcos_diffusion.evaluation.page.section import Cell, Example, Picture, Section, Sheet, Table
+from bcos_diffusion.page.html import page
+from bcos_diffusion.page.section import Cell, Example, Picture, Section, Sheet, Table
 
 VOID = {"meta", "img", "br", "link", "input"}
 

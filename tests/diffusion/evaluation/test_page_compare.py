@@ -5,7 +5,7 @@ import pytest
 from bcos_diffusion.evaluation.page.compare import best, losses, mark, table
 from bcos_diffusion.evaluation.page.measures import LOCALISATION, Measure
 from bcos_diffusion.evaluation.page.results import UNKNOWN, Number
-from bcos_diffusion.evaluation.page.section import Cell
+from bcos_diffusion.page.section import Cell
 
 UP, DOWN = LOCALISATION["miou"], LOCALISATION["leakage"]
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from html import escape
 
-from bcos_diffusion.evaluation.page.section import Chart, Line
+from bcos_diffusion.page.section import Chart, Line
 
 WIDTH, HEIGHT = 460, 300
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 46
@@ -53,10 +53,10 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
 def _axes(chart: Chart) -> list[str]:
     bottom, right = HEIGHT - BOTTOM, WIDTH - RIGHT
     parts = []
-    for value in ticks(*chart.x_range):
+    for value, name in _x_ticks(chart):
         x, _ = _place(chart, value, chart.y_range[0])
         parts.append(f'<path class="grid" d="M{x:.1f} {TOP}V{bottom}"/>')
-        parts.append(f'<text x="{x:.1f}" y="{bottom + 16}" text-anchor="middle">{value:g}</text>')
+        parts.append(f'<text x="{x:.1f}" y="{bottom + 16}" text-anchor="middle">{escape(name)}</text>')
     for value in ticks(*chart.y_range):
         _, y = _place(chart, chart.x_range[0], value)
         parts.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{right}"/>')
@@ -69,6 +69,12 @@ def _axes(chart: Chart) -> list[str]:
         f"{escape(chart.y_label)}</text>"
     )
     return parts
+
+
+def _x_ticks(chart: Chart) -> list[tuple[float, str]]:
+    if chart.x_names:
+        return [(float(place), name) for place, name in enumerate(chart.x_names)]
+    return [(value, f"{value:g}") for value in ticks(*chart.x_range)]
 
 
 def _diagonal(chart: Chart) -> list[str]:

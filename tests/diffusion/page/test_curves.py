@@ -6,8 +6,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from bcos_diffusion.evaluation.page.curves import draw, ticks
-from bcos_diffusion.evaluation.page.section import Chart, Line
+from bcos_diffusion.page.curves import draw, ticks
+from bcos_diffusion.page.section import Chart, Line
 
 
 @pytest.mark.parametrize(

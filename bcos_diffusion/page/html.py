@@ -6,9 +6,9 @@ import base64
 from collections.abc import Sequence
 from html import escape
 
-from bcos_diffusion.evaluation.page.curves import draw
-from bcos_diffusion.evaluation.page.section import Cell, Example, Picture, Section, Sheet, Table
-from bcos_diffusion.evaluation.page.style import STYLE
+from bcos_diffusion.page.curves import draw
+from bcos_diffusion.page.section import Cell, Example, Picture, Section, Sheet, Table
+from bcos_diffusion.page.style import STYLE
 
 SIGNS = {
     "best": ("★", "best"),
@@ -119,7 +119,7 @@ def _example(example: Example, level: int) -> str:
 def _grid(example: Example) -> str:
     if not example.rows:
         return ""
-    heads = "".join(f'<th scope="col">{escape(name)}</th>' for name in ("word", *example.columns))
+    heads = "".join(f'<th scope="col">{escape(name)}</th>' for name in (example.corner, *example.columns))
     rows = "".join(
         f'<tr><th scope="row">{escape(name)}</th>'
         + "".join(f"<td>{_image(p)}<small>{escape(p.caption)}</small></td>" for p in pictures)
@@ -134,7 +134,8 @@ def _grid(example: Example) -> str:
 
 def _image(picture: Picture) -> str:
     data = base64.b64encode(picture.png).decode("ascii")
-    return f'<img src="data:image/png;base64,{data}" alt="{escape(picture.alt)}" loading="lazy">'
+    wide = ' class="wide"' if picture.wide else ""
+    return f'<img{wide} src="data:image/png;base64,{data}" alt="{escape(picture.alt)}" loading="lazy">'
 
 
 def _terms(terms: Sequence[tuple[str, str]]) -> str:

@@ -73,6 +73,7 @@ article { margin: 1rem 0; padding: .7rem; background: var(--raised); border-radi
 article h4, article h5 { margin-top: 0 }
 .pictures { display: flex; flex-wrap: wrap; gap: .7rem }
 img { width: 96px; height: 96px; image-rendering: pixelated; display: block; background: #fff }
+img.wide { width: auto; height: auto; max-width: 100%; image-rendering: auto }
 figcaption, .maps small { font-size: .82rem; color: var(--soft) }
 .maps td { text-align: left; padding: .25rem; border: 0 }
 .maps img { width: 72px; height: 72px }

@@ -51,7 +51,10 @@ class Line:
 
 @dataclass(frozen=True)
 class Chart:
-    """Curves over one axis. x_range and y_range: ends of the axes; diagonal: also draw y = x, as what chance gives."""
+    """Curves over one axis. x_range and y_range: ends of the axes; diagonal: also draw y = x, as what chance gives.
+
+    x_names: what stands at x = 0, 1, … in the place of numbers.
+    """
 
     title: str
     x_label: str
@@ -61,26 +64,32 @@ class Chart:
     y_range: tuple[float, float] = (0.0, 1.0)
     diagonal: str = ""
     text: str = ""
+    x_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A small PNG. alt: what it shows, for those who do not see it."""
+    """A PNG. alt: what it shows, for those who do not see it; wide: whether it is a figure, as large as it is."""
 
     png: bytes
     alt: str
     caption: str = ""
+    wide: bool = False
 
 
 @dataclass(frozen=True)
 class Example:
-    """One scene: pictures on top, then a grid of pictures with a name for each row and column."""
+    """One scene: pictures on top, then a grid of pictures with a name for each row and column.
+
+    corner: what the names of the rows are.
+    """
 
     title: str
     text: str
     pictures: tuple[Picture, ...]
     columns: tuple[str, ...] = ()
     rows: tuple[tuple[str, tuple[Picture, ...]], ...] = ()
+    corner: str = "word"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""The report of a sweep: sections from its numbers, and pictures from its models."""
