@@ -26,7 +26,7 @@ from bcos_diffusion.features.sweep.verdict import Claim, Leg
 
 LEAST_CELLS = 5
 EXPLAINED, ACTIVE = 0.8, 32
-"""The issue's target of an autoencoder: so much variance explained by so many active latents."""
+"""What is asked of an autoencoder: so much variance explained by so many active latents."""
 
 
 def claims(found: Found) -> list[Claim]:
