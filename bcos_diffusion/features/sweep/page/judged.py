@@ -13,7 +13,7 @@ MARKS: dict[Verdict, Mark] = {HOLDS: "reached", FAILS: "missed", OPEN: "", UNMEA
 def lead(claims: Sequence[Claim]) -> list[str]:
     """The first sentences: how many claims hold, which do not."""
     by = {verdict: [c for c in claims if c.verdict == verdict] for verdict in MARKS}
-    counts = ", ".join(f"{len(found)} {verdict}" for verdict, found in by.items())
+    counts = ", ".join(f"{verdict} {len(found)}" for verdict, found in by.items())
     sentences = [f"{len(claims)} claims about models and pairs of models were judged: {counts}."]
     if by[FAILS]:
         told = "; ".join(f"{claim.statement} ({claim.subject})" for claim in by[FAILS])
