@@ -115,7 +115,9 @@ def test_two_machines_share_a_folder(subject: Subject, done: Path, tmp_path: Pat
 
 def test_a_killed_extraction_goes_on_without_a_gap(model: Path, subject: Subject, done: Path, tmp_path: Path) -> None:
     program = Path(tiny_features.__file__)
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path.cwd()), str(program.parents[1])])}
+    # The same build of the kernels as here, whose last digits are its own: not that of the checkout, if it has one.
+    paths = [*filter(None, [os.environ.get("PYTHONPATH")]), str(program.parents[1])]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
     command = [sys.executable, str(program), str(model), str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout is not None

@@ -23,7 +23,7 @@ def section(found: Found, command: str) -> Section:
         *labels, *((name, _plain(value)) for name, value in values["settings"].items()),
         ("cells", f"{len(seconds)}, which took {duration(sum(seconds))} of one process each,"
                   " without reading the features"),
-        *((name, _plain(value)) for name, value in values["provenance"].items()),
+        *((name, _plain(value)) for name, value in values["provenance"].items() if value is not None),
     ]  # fmt: skip
     text = (
         "The same command on the same commit, weights and versions gives the same numbers on one machine, whatever the"
