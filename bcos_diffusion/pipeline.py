@@ -12,17 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from torch import Tensor
 
 from bcos_diffusion.diffusion import T, noise_schedule, sample
 from bcos_diffusion.encoding import decode
 from bcos_diffusion.explanation.trace import Trace, Watcher, predict_x_0, trace, trace_batch
+from bcos_diffusion.hub import local_folder
 from bcos_diffusion.job import Job, join
 from bcos_diffusion.model import TextToImage
 from bcos_diffusion.networks.denoiser import Conditioning
-from bcos_diffusion.shipped import SHIPPED, locate, names
+from bcos_diffusion.shipped import SHIPPED
 from bcos_diffusion.start import Start, first_state
 from bcos_diffusion.text import TextBatch
 from bcos_kernels.files import read_json, read_tensors, write_json, write_tensors
@@ -73,7 +72,7 @@ class BcosDiffusionPipeline:
         text_source: where the frozen CLIP of a model is now, if not where its ``config.json`` says. Raises
         FileNotFoundError (nothing there) or ValueError (not a pipeline, or a damaged one).
         """
-        folder = _resolve(source)
+        folder = local_folder(source, ["config.json", "*.safetensors"])
         config = read_json(folder / "config.json")
         try:
             if config["format"] != FORMAT:
@@ -273,17 +272,3 @@ class BcosDiffusionPipeline:
 def _last_timestep(start: Start | None) -> int:
     """How many timesteps there are from where sampling starts."""
     return T if start is None else start.t + 1
-
-
-def _resolve(source: str | Path) -> Path:
-    """The local folder of a pipeline, downloaded first when ``source`` is a hub id."""
-    folder = locate(source)
-    if folder.is_dir():
-        return folder
-    try:
-        return Path(snapshot_download(str(source), allow_patterns=["config.json", "*.safetensors"]))
-    except (HFValidationError, LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise FileNotFoundError(
-            f"{source} is neither a folder nor a model that can be downloaded ({type(error).__name__});"
-            f" the package has {', '.join(names()) or 'no model'}"
-        ) from None

@@ -19,3 +19,9 @@ def locate(source: str | Path | None = None) -> Path:
     if source is None:
         return SHIPPED
     return _WEIGHTS / source if str(source) in names() and not Path(source).exists() else Path(source)
+
+
+def require_weights(folder: Path) -> None:
+    """Raise FileNotFoundError where the package should have a model and does not."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"this installation has no weights ({folder} is missing); name a model by --model")

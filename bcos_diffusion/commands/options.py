@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import arg
 
-from bcos_diffusion.shipped import SHIPPED, locate
+from bcos_diffusion.shipped import SHIPPED, locate, require_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -79,8 +79,8 @@ class Sampling:
 
         from bcos_diffusion.pipeline import BcosDiffusionPipeline
 
-        if self.model is None and not SHIPPED.is_dir():
-            raise FileNotFoundError(f"this installation has no weights ({SHIPPED} is missing); name a model by --model")
+        if self.model is None:
+            require_weights(SHIPPED)
         device = find_device(self.device)
         pipeline = BcosDiffusionPipeline.from_pretrained(self.model or SHIPPED, getattr(torch, self.dtype), self.text)
         return BcosDiffusionPipeline(pipeline.model.to(device), pipeline.defaults, pipeline.name)

@@ -16,6 +16,8 @@ from bcos_diffusion.features.plan import Plan
 from bcos_diffusion.features.store import FeatureStore
 from bcos_diffusion.features.subject import Subject
 
+_AT_ONCE = 32
+
 
 class Again:
     """What a subject read when ``store`` was extracted from it.
@@ -35,6 +37,11 @@ class Again:
         """x_t ``[N, C, H, W]`` of images at a timestep of the extraction, and the timestep of the network there."""
         x_0 = None if self.images.reads_runs else self.subject.encode(self.images.batch(numbers))
         return noised(self.subject, self.plan, x_0, t, list(numbers))
+
+    def every_x_t(self, t: int) -> Tensor:
+        """x_t of all images, ``[N, C, H, W]`` float32 on the CPU."""
+        parts = torch.arange(self.plan.count).split(_AT_ONCE)
+        return torch.cat([self.x_t(some.tolist(), t)[0].float().cpu() for some in parts])
 
     def text(self, number: int, conditioning: str) -> str:
         """What an image was read with; "" for nothing."""

@@ -17,6 +17,7 @@ from bcos_diffusion.evaluation.drawn_objects import judge
 from bcos_diffusion.evaluation.segmenter import Segmenter, shipped
 from bcos_diffusion.features.images import FolderImages, Images
 from bcos_diffusion.features.subject import Subject
+from bcos_diffusion.scenes.lexicon import with_article
 
 KINDS = ("empty", "generic", "caption", "targeted")
 GENERIC = ("an object on a background", "a background")
@@ -66,13 +67,9 @@ def found_objects(pictures: Tensor) -> list[str]:
     """The nouns that the segmenter finds in each image ``[N, 3, H, W]``, largest first; "" where it finds none."""
     found = judge(_segmenter(pictures.shape[-1]), pictures, [[]] * len(pictures))
     ranked = [sorted(drawn.present, key=lambda noun: (-drawn.shares[noun], noun)) for drawn in found]
-    return [" and ".join(_with_article(noun) for noun in nouns) for nouns in ranked]
+    return [" and ".join(with_article(noun) for noun in nouns) for nouns in ranked]
 
 
 @cache
 def _segmenter(size: int) -> Segmenter:
     return Segmenter.load(shipped(size))
-
-
-def _with_article(noun: str) -> str:
-    return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"

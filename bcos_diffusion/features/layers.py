@@ -8,13 +8,19 @@ an ``up_ft`` counts levels on the way up.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
-from typing import Any, cast
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 from torch import nn
 
 from bcos_diffusion.networks.paper_unet import PaperUNet
 from bcos_diffusion.networks.unet import UNet
+
+if TYPE_CHECKING:
+    from bcos_diffusion.features.subject import Subject
+
+MOST_BLOCKS = 5
+"""Of a transformer, where no layers are named."""
 
 
 def layers(network: nn.Module) -> dict[str, nn.Module]:
@@ -50,6 +56,26 @@ def find(there: Mapping[str, nn.Module], names: Iterable[str]) -> dict[str, nn.M
     if not found:
         raise ValueError(f"name at least one layer of {_listed(there)}")
     return found
+
+
+def own_layers(subject: Subject, asked: Sequence[str]) -> tuple[str, ...]:
+    """The layers to read of a subject: those asked for, or its own.
+
+    Its own are the bottleneck and all levels on the way up of a U-Net, as in the paper, and five blocks spread over a
+    transformer. Of those asked for, it may lack some that another model beside it has. Raises ValueError for a
+    subject that has none of them, and where no layer has a known name.
+    """
+    if asked:
+        there = [name for name in asked if name in subject.layers]
+        return tuple(find(subject.layers, there or asked))
+    ups = [name for name in subject.layers if name.startswith("up_ft")]
+    if ups:
+        return ("bottleneck", *ups)
+    blocks = [name for name in subject.layers if name.startswith("block_")]
+    if not blocks:
+        raise ValueError(f"{subject.name} is of a kind whose layers have no known names; name them")
+    last, number = len(blocks) - 1, min(MOST_BLOCKS, len(blocks))
+    return tuple(dict.fromkeys(blocks[round(i * last / max(1, number - 1))] for i in range(number)))
 
 
 def _of_our_unet(network: UNet | PaperUNet) -> dict[str, nn.Module]:

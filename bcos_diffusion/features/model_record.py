@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bcos_diffusion.features.store import FeatureStore
 from bcos_diffusion.features.subject import Subject, load_subject
-from bcos_diffusion.shipped import SHIPPED, locate, names
+from bcos_diffusion.shipped import SHIPPED, locate, names, require_weights
 from bcos_kernels.files import read_json, write_json
 
 RECORD = "model.json"
@@ -20,8 +20,8 @@ def load(source: str | None, device: str) -> Subject:
 
     Raises as :func:`~bcos_diffusion.features.subject.load_subject`, and ValueError where a library is missing.
     """
-    if source is None and not SHIPPED.is_dir():
-        raise FileNotFoundError(f"this installation has no weights ({SHIPPED} is missing); name a model by --model")
+    if source is None:
+        require_weights(SHIPPED)
     try:
         return load_subject(SHIPPED if source is None else source, device=device)
     except ImportError as error:

@@ -15,29 +15,34 @@ _AT_ONCE = 128
 
 
 class _Stored:
-    """The features of a key, read from the disk a batch at a time, as often as they are wanted."""
+    """The features of a key of the first images, read from the disk a batch at a time, as often as they are wanted."""
 
-    def __init__(self, store: FeatureStore, key: Key):
-        self.store, self.key = store, key
+    def __init__(self, store: FeatureStore, key: Key, count: int):
+        self.store, self.key, self.count = store, key, count
 
     def __iter__(self) -> Iterator[Tensor]:
-        for first in range(0, len(self.store), _AT_ONCE):
-            yield self.store.read(*self.key, slice(first, first + _AT_ONCE))
+        for first in range(0, self.count, _AT_ONCE):
+            yield self.store.read(*self.key, slice(first, min(first + _AT_ONCE, self.count)))
 
 
 def fits_of(
-    store: FeatureStore, keys: Sequence[Key], images: Sequence[int], advance: Callable[[], object] = lambda: None
+    store: FeatureStore,
+    keys: Sequence[Key],
+    images: Sequence[int] | slice,
+    advance: Callable[[], object] = lambda: None,
+    fitted: int | None = None,
 ) -> dict[Key, PrincipalComponents]:
-    """Fit each key over all images of the store; all but the first are turned to the first, by what they say of some.
+    """Fit each key over the images of the store; all but the first are turned to the first, by what they say of some.
 
-    images: by which they are turned. Raises ValueError for pooled features.
+    images: by which they are turned; fitted: how many are fitted on, all by default. Raises ValueError for pooled
+    features.
     """
     if store.pooled:
         raise ValueError(f"the features in {store.folder} are pooled and have no places; extract with --spatial")
     found: dict[Key, PrincipalComponents] = {}
     first: Tensor | None = None
     for key in keys:
-        fit = fit_components(_Stored(store, key))
+        fit = fit_components(_Stored(store, key, len(store) if fitted is None else min(fitted, len(store))))
         own = fit.scores(store.read(*key, images))
         if first is None:
             first = own

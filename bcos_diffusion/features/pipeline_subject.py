@@ -15,6 +15,7 @@ from bcos_diffusion.job import join
 from bcos_diffusion.many import tensor_digest, weights_digest
 from bcos_diffusion.networks.denoiser import Conditioning
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
+from bcos_diffusion.text import TextBatch
 from bcos_diffusion.text.frozen import FrozenText
 
 
@@ -54,14 +55,15 @@ class PipelineSubject:
     def condition(self, texts: Sequence[str]) -> Conditioning:
         """Values and keys of each text, each read alone; raises ValueError for words that the model does not know."""
         # One by one, since the batch a prompt is read in may change the last bit of what is read; and each once.
-        read = {text: self._read(text) for text in dict.fromkeys(texts)}
+        read = {text: self.pipeline.model.condition(self.tokenize(text)) for text in dict.fromkeys(texts)}
         return join([read[text] for text in texts])
 
     def run(self, x_t: Tensor, t: int, condition: Conditioning) -> None:
         """Predict x_0 or the noise, and drop it."""
         self.network(x_t, torch.full((len(x_t),), t, device=x_t.device), condition)
 
-    def _read(self, text: str) -> Conditioning:
+    def tokenize(self, text: str) -> TextBatch:
+        """One text; "" is the empty prompt. Raises ValueError for words that the model does not know."""
         tokenizer = self.pipeline.model.tokenizer
         batch = tokenizer.encode([text]) if text else tokenizer.encode_null(1)
-        return self.pipeline.model.condition(batch.to(self.pipeline.model.device))
+        return batch.to(self.pipeline.model.device)

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from torch import Tensor, nn
 
-from bcos_diffusion.shipped import SHIPPED, locate, names
+from bcos_diffusion.hub import local_folder
+from bcos_diffusion.shipped import SHIPPED
 from bcos_kernels.files import read_json
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ def load_subject(source: str | Path = SHIPPED, dtype: torch.dtype = torch.float3
     FileNotFoundError where there is nothing, ValueError for anything else or a damaged one, ImportError where a library
     is needed that is not installed.
     """
-    folder = _folder(source)
+    folder = local_folder(source, _WANTED, _UNWANTED)
     index, config = folder / "model_index.json", folder / "config.json"
     if index.is_file():
         from bcos_diffusion.features.diffusers_loading import load_pipeline
@@ -99,17 +98,3 @@ def _pipeline(folder: Path, dtype: torch.dtype, device: str) -> BcosDiffusionPip
         pipeline.model.to(device)
         pipeline.alpha_bar = pipeline.alpha_bar.to(device)
     return pipeline
-
-
-def _folder(source: str | Path) -> Path:
-    """The local folder of a model, downloaded first, without pickled weights, when ``source`` is a hub id."""
-    folder = locate(source)
-    if folder.is_dir():
-        return folder
-    try:
-        return Path(snapshot_download(str(source), allow_patterns=_WANTED, ignore_patterns=_UNWANTED))
-    except (HFValidationError, LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise FileNotFoundError(
-            f"{source} is neither a folder nor a model that can be downloaded ({type(error).__name__});"
-            f" the package has {', '.join(names()) or 'no model'}"
-        ) from None

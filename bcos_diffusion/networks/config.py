@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from bcos_diffusion.networks.layers import Layers
+
 if TYPE_CHECKING:
     from typing import Self
 
@@ -47,3 +49,20 @@ class NetworkConfig:
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """Rebuild a configuration from :meth:`to_dict`; lists become tuples."""
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+class ScenesConfig(NetworkConfig):
+    """Base of the networks of our own design: B-cos layers are all their nonlinearity, and they have ordinary twins."""
+
+    layers: str
+    b: float
+
+    @property
+    def curved(self) -> Layers:
+        """The layers whose alignment is the network's nonlinearity."""
+        return Layers(self.layers, self.b, convention="A")
+
+    @property
+    def straight(self) -> Layers:
+        """The layers that only change widths and sizes."""
+        return Layers(self.layers, b=1, convention="A")

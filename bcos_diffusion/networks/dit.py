@@ -20,15 +20,15 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bcos_diffusion.networks.config import NetworkConfig
+from bcos_diffusion.networks.config import ScenesConfig
 from bcos_diffusion.networks.denoiser import Conditioning, Denoiser
 from bcos_diffusion.networks.dit_blocks import Block
 from bcos_diffusion.networks.layers import Layers
-from bcos_diffusion.networks.unet import timestep_embedding
+from bcos_diffusion.networks.time import TimeMLP
 
 
 @dataclass(frozen=True)
-class DiTConfig(NetworkConfig):
+class DiTConfig(ScenesConfig):
     """Shape of a :class:`DiT`.
 
     size, patch: sides of a picture and of a patch in pixels; width: of a patch's vector; depth: blocks; mlp: how many
@@ -75,16 +75,6 @@ class DiTConfig(NetworkConfig):
         """How many of the first blocks are read again by as many of the last; one at least is between them."""
         return (self.depth - 1) // 2
 
-    @property
-    def curved(self) -> Layers:
-        """The layers whose alignment is the network's nonlinearity."""
-        return Layers(self.layers, self.b, convention="A")
-
-    @property
-    def straight(self) -> Layers:
-        """The layers that only change widths."""
-        return Layers(self.layers, b=1, convention="A")
-
 
 class DiT(Denoiser):
     """Predict x_0 ``[N, 6, H, W]`` from x_t ``[N, 6, H, W]``, integer t ``[N]`` and a prompt.
@@ -100,11 +90,7 @@ class DiT(Denoiser):
         self.explainable = config.layers == "bcos"
         self.stride = config.stride
         in_out = 6 * config.patch**2
-        self.time = nn.Sequential(
-            nn.Linear(config.time_dim, config.time_dim, bias=False),
-            nn.SiLU(),
-            nn.Linear(config.time_dim, config.time_dim, bias=False),
-        )
+        self.time = TimeMLP(config.time_dim)
         straight = config.straight
         self.conv_in = straight.conv(in_out, config.width, 3)
         first_join = config.depth - config.joins
@@ -120,8 +106,7 @@ class DiT(Denoiser):
         is the tangent of the time conditioning.
         """
         self.check_input(x_t)
-        time = self.time(timestep_embedding(t, self.config.time_dim).to(next(self.parameters()).dtype))
-        time = F.silu(time)
+        time = self.time(t)
         picture = self.conv_in(F.pixel_unshuffle(x_t, self.config.patch))  # [S N, D, h, w]
         size = (picture.shape[2], picture.shape[3])
         h = picture.flatten(2).transpose(1, 2)  # [S N, P, D]

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from bcos_diffusion.networks.denoiser import Conditioning
 from bcos_diffusion.networks.places import spread, waves
-from bcos_kernels.mode import primal, slices, weigh
+from bcos_diffusion.networks.time import add_time
+from bcos_kernels.mode import primal, weigh
 from bcos_kernels.modules.attention import MultiHeadAttention
 from bcos_kernels.modules.norms import RMSNorm
 
@@ -35,8 +36,7 @@ def norm(config: DiTConfig, learned: bool = True) -> nn.Module:
 class Modulation(nn.Module):
     """What the timestep does to a block: ``factors`` of one plus what it says, and ``shifts`` that it adds.
 
-    All start from the same at every timestep. A shift is a source of its own, so in a stacked batch it belongs to the
-    first part and, as its tangent, to the last one.
+    All start from the same at every timestep.
     """
 
     def __init__(self, time_dim: int, width: int, parts: int):
@@ -48,16 +48,6 @@ class Modulation(nn.Module):
     def forward(self, time: Tensor) -> tuple[Tensor, ...]:
         """``[N, time_dim]`` to ``parts`` of ``[N, 1, width]``."""
         return self.project(time)[:, None].chunk(self.parts, dim=2)
-
-
-def shifted(h: Tensor, shift: Tensor | None) -> Tensor:
-    """``h [S * N, P, D]`` plus what the timestep adds, ``[N, 1, D]``, to the first part and to the last."""
-    if shift is None:
-        return h
-    if slices() == 1:
-        return h + shift
-    parts = [shift] + [torch.zeros_like(shift)] * (slices() - 2) + [shift]
-    return h + torch.cat(parts)
 
 
 class PatchAttention(nn.Module):
@@ -141,11 +131,12 @@ class Block(nn.Module):
             assert kept is not None
             h = self.join(torch.cat([h, kept], dim=2))
         scale_1, gate_1, gate_tokens, scale_2, gate_2, *shifts = self.time(time)
-        shift_1, shift_2 = shifts if shifts else (None, None)
         # Ordinary branches are shut at first, as published (adaLN-Zero).
         start = 0.0 if self.ordinary else _GATE
-        read = shifted(weigh(self.norm_1(h), 1 + scale_1), shift_1)
+        read = weigh(self.norm_1(h), 1 + scale_1)
+        read = add_time(read, shifts[0]) if shifts else read
         h = h + weigh(self.patches(read, size), start + gate_1)
         h = h + weigh(self.tokens(h, text, size), 1 + gate_tokens)
-        read = shifted(weigh(self.norm_2(h), 1 + scale_2), shift_2)
+        read = weigh(self.norm_2(h), 1 + scale_2)
+        read = add_time(read, shifts[1]) if shifts else read
         return h + weigh(self.feed_forward(read), start + gate_2)

@@ -18,7 +18,7 @@ from bcos_diffusion.networks.config import NetworkConfig
 from bcos_diffusion.networks.denoiser import PREDICTIONS, Conditioning, Denoiser
 from bcos_diffusion.networks.layers import Apart, Layers
 from bcos_diffusion.networks.paper_blocks import ResidualBlock, SpatialTransformer
-from bcos_diffusion.networks.unet import timestep_embedding
+from bcos_diffusion.networks.time import timestep_embedding
 
 
 @dataclass(frozen=True)

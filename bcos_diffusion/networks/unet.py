@@ -15,7 +15,6 @@ With ``layers="vanilla"`` the same network has ordinary layers: the twin that te
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -23,16 +22,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bcos_diffusion.networks.config import NetworkConfig
+from bcos_diffusion.networks.config import ScenesConfig
 from bcos_diffusion.networks.denoiser import Conditioning, Denoiser
 from bcos_diffusion.networks.layers import Layers
 from bcos_diffusion.networks.places import spread, waves
-from bcos_kernels.mode import primal, slices, weigh
+from bcos_diffusion.networks.time import TimeMLP, add_time
+from bcos_kernels.mode import primal, weigh
 from bcos_kernels.modules.attention import MultiHeadAttention
 
 
 @dataclass(frozen=True)
-class UNetConfig(NetworkConfig):
+class UNetConfig(ScenesConfig):
     """Shape of a :class:`UNet`; ``widths`` are the channels per level, each half the size of the last."""
 
     size: int = 32
@@ -62,23 +62,6 @@ class UNetConfig(NetworkConfig):
         """How many resolutions the network works at."""
         return len(self.widths)
 
-    @property
-    def curved(self) -> Layers:
-        """The layers whose alignment is the network's nonlinearity."""
-        return Layers(self.layers, self.b, convention="A")
-
-    @property
-    def straight(self) -> Layers:
-        """The layers that only change widths and sizes."""
-        return Layers(self.layers, b=1, convention="A")
-
-
-def timestep_embedding(t: Tensor, dim: int) -> Tensor:
-    """Sinusoidal features ``[N, dim]`` of integer timesteps ``[N]`` (Vaswani et al. 2017)."""
-    frequencies = torch.exp(-math.log(10000.0) * torch.arange(dim // 2, device=t.device) / (dim // 2))
-    angles = t.double()[:, None] * frequencies.double()
-    return torch.cat([angles.cos(), angles.sin()], dim=1)
-
 
 class TimeConditioning(nn.Module):
     """Let the timestep act on the stream: ``h * (1 + γ(t))`` ("scale") or ``h + γ(t)`` ("additive")."""
@@ -94,13 +77,7 @@ class TimeConditioning(nn.Module):
         gamma = self.project(time)[:, :, None, None]  # [N, C, 1, 1]
         if self.kind == "scale":
             return weigh(h, 1 + gamma)
-        return h + gamma if slices() == 1 else h + _time_slices(gamma)
-
-
-def _time_slices(shift: Tensor) -> Tensor:
-    """Additive time belongs to the primal and, as its tangent, to the last slice of a stacked batch."""
-    parts = [shift] + [torch.zeros_like(shift)] * (slices() - 2) + [shift]
-    return torch.cat(parts)
+        return add_time(h, gamma)
 
 
 class ResidualBlock(nn.Module):
@@ -186,11 +163,7 @@ class UNet(Denoiser):
         self.stride = config.stride
         widths = config.widths
         in_out = 6 * config.patch**2
-        self.time = nn.Sequential(
-            nn.Linear(config.time_dim, config.time_dim, bias=False),
-            nn.SiLU(),
-            nn.Linear(config.time_dim, config.time_dim, bias=False),
-        )
+        self.time = TimeMLP(config.time_dim)
         straight = config.straight
         self.conv_in = straight.conv(in_out, widths[0], 3)
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
@@ -212,8 +185,7 @@ class UNet(Denoiser):
         is the tangent of the time conditioning.
         """
         self.check_input(x_t)
-        time = self.time(timestep_embedding(t, self.config.time_dim).to(next(self.parameters()).dtype))
-        time = F.silu(time)
+        time = self.time(t)
         h = self.conv_in(F.pixel_unshuffle(x_t, self.config.patch))
         kept: list[Tensor] = []
         for level, stages in enumerate(self.down):

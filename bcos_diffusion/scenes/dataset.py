@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bcos_diffusion.scenes.captions import write
 from bcos_diffusion.scenes.layout import Placed, arrange, paint, visible_masks
-from bcos_diffusion.scenes.lexicon import COLOURS, NOUNS, nouns, plural
+from bcos_diffusion.scenes.lexicon import COLOURS, NOUNS, nouns, plural, with_article
 
 SPLITS = ("train", "validation", "test")
 _COLOURS = sorted(COLOURS)
@@ -130,13 +130,9 @@ def prompts(count: int, seed: int = 0, size: int = 32) -> list[str]:
     relations = ("to the left of", "to the right of", "above", "below")
     texts = []
     for number in range(count):
-        first, second = (_with_article(known[i]) for i in rng.choice(len(known), 2, replace=False))
+        first, second = (with_article(known[i]) for i in rng.choice(len(known), 2, replace=False))
         colour = _COLOURS[int(rng.integers(len(_COLOURS)))]
-        ground = f"on {_with_article(colour)} background"
+        ground = f"on {with_article(colour)} background"
         relation = relations[int(rng.integers(4))]
         texts.append(f"{first} {relation} {second} {ground}" if number % 2 else f"{first} {ground}")
     return texts
-
-
-def _with_article(word: str) -> str:
-    return f"an {word}" if word[0] in "aeiou" else f"a {word}"

@@ -101,3 +101,8 @@ def vocabulary(size: int = 32) -> list[str]:
     """Every word and mark that a caption of scenes of side ``size`` can contain, sorted."""
     named = {form for noun in nouns(size) for form in (noun, plural(noun))}
     return sorted(named | set(COLOURS) | STRUCTURE_WORDS | set(NUMERALS) | {",", "."})
+
+
+def with_article(word: str) -> str:
+    """The word after "a" or "an"."""
+    return f"an {word}" if word[0] in "aeiou" else f"a {word}"

@@ -105,16 +105,23 @@ def test_generate_writes_one_png_per_picture(model: Path) -> None:
     assert np.abs(alone - among).max() <= 1  # a picture depends on its own seed, not on its neighbours
 
 
-def test_help_answers_without_importing_torch() -> None:
+@pytest.mark.parametrize(
+    ("asked", "names"),
+    [
+        (["--help"], ("demo", "generate", "explain", "train", "data", "features")),
+        (["features", "--help"], ("layers", "extract", "sae", "latents", "explain", "probe", "pca")),
+    ],
+)
+def test_help_answers_without_importing_torch(asked: list[str], names: tuple[str, ...]) -> None:
     program = (
         "import sys; from bcos_diffusion.cli import main\n"
         "try: main(sys.argv[1:])\n"
         "except SystemExit as stop: assert not stop.code\n"
         "assert 'torch' not in sys.modules and 'matplotlib' not in sys.modules"
     )
-    done = run(program, "--help")
+    done = run(program, *asked)
     assert done.returncode == 0, done.stderr
-    assert all(name in done.stdout for name in ("demo", "generate", "explain", "train", "data", "features"))
+    assert all(name in done.stdout for name in names)
 
 
 def test_data_writes_a_page_to_browse(capsys: pytest.CaptureFixture[str]) -> None:

@@ -64,9 +64,9 @@ def extract(
     """
     from bcos_diffusion.commands.options import find_device
     from bcos_diffusion.features.extraction import extract as run
+    from bcos_diffusion.features.layers import own_layers
     from bcos_diffusion.features.model_record import load, write_record
     from bcos_diffusion.features.plan import Plan
-    from bcos_diffusion.features.sweep.plan import own_layers
 
     mine = parse_share(share)
     if workers < 1:

@@ -36,9 +36,7 @@ def step_of_image(again: Again, subject: PipelineSubject, key: Key, number: int)
         raise ValueError(f"there are images 0 to {again.plan.count - 1}, got {number}")
     text = again.text(number, key.conditioning)
     x_t, t = again.x_t([number], key.t)
-    model = subject.pipeline.model
-    batch = model.tokenizer.encode([text]) if text else model.tokenizer.encode_null(1)
-    return Step.of(subject.pipeline, subject.layers[key.layer], batch.to(model.device), x_t[0], t), text
+    return Step.of(subject.pipeline, subject.layers[key.layer], subject.tokenize(text), x_t[0], t), text
 
 
 def step_of_prompt(subject: PipelineSubject, key: Key, prompt: str, seed: int) -> Step:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -52,16 +52,11 @@ class Findings:
     def to_dict(self) -> dict[str, Any]:
         """As JSON-ready values, NaN where nothing was measured."""
         counts = {"latents": len(self.top.active), "active": int(self.top.alive.sum()), "images": self.top.images}
-        purity = {
-            factor: {name: asdict(getattr(found, name)) for name in ("mean", "chance", "spread")}
-            | {"latents": len(found.latents)}
-            for factor, found in self.purity.items()
-        }
+        purity = {factor: found.to_dict() for factor, found in self.purity.items()}
         if self.meaning is None:
             return {**counts, "purity": purity, "monosemanticity": None, "telling": []}
-        summary = {"summary": asdict(self.meaning.summary), "chance": asdict(self.meaning.chance)}
-        judged = {"judged": int(self.meaning.judged.sum())}
-        return {**counts, "purity": purity, "monosemanticity": summary | judged, "telling": self._telling()}
+        meaning = self.meaning.to_dict()
+        return {**counts, "purity": purity, "monosemanticity": meaning, "telling": self._telling()}
 
     def _telling(self) -> list[dict[str, Any]]:
         """The latents that tell anything, with what each of them tells."""

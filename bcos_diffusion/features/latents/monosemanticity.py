@@ -17,7 +17,8 @@ A latent that tells a class of one factor is monosemantic in that factor; of sev
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -79,6 +80,10 @@ class Monosemanticity:
     verdict: Tensor
     summary: Summary
     chance: Summary
+
+    def to_dict(self) -> dict[str, Any]:
+        """The summary and chance as JSON-ready values, and of how many latents they are."""
+        return {"summary": asdict(self.summary), "chance": asdict(self.chance), "judged": int(self.judged.sum())}
 
 
 def monosemanticity(

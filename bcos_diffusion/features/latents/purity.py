@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,6 +44,11 @@ class Purity:
     spread: Measures
     latents: Tensor
     by_latent: Tensor
+
+    def to_dict(self) -> dict[str, Any]:
+        """The means as JSON-ready values, and of how many latents they are."""
+        parts = {name: asdict(getattr(self, name)) for name in ("mean", "chance", "spread")}
+        return {**parts, "latents": len(self.latents)}
 
 
 def label_purity(

@@ -90,6 +90,10 @@ class Accuracy:
             "per_class": per_class,
         }  # fmt: skip
 
+    def said(self) -> dict[str, list[int]]:
+        """What was said of each image beside its truth, so that two classifiers can be compared image by image."""
+        return {"predicted": self.predicted.tolist(), "truth": self.truth.tolist()}
+
 
 def margin(first: Accuracy, second: Accuracy) -> dict[str, float]:
     """By how much ``first`` is more accurate than ``second`` on the same images: ``value``, ``low``, ``high``.

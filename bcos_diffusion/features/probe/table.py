@@ -23,7 +23,6 @@ from bcos_diffusion.features.store import FeatureStore
 from bcos_diffusion.features.stored_rows import StoredRows
 
 X_T, IMAGES = "x_t", "images"
-_AT_ONCE = 32
 
 
 @dataclass(frozen=True)
@@ -107,8 +106,7 @@ class Table:
         if what == IMAGES or self.again is None:
             return self.store.images(slice(None))
         assert t is not None
-        parts = torch.arange(len(self.store)).split(_AT_ONCE)
-        return torch.cat([self.again.x_t(some.tolist(), t)[0].float().cpu() for some in parts])
+        return self.again.every_x_t(t)
 
     def _measure(self, features: Tensor) -> dict[str, Any]:
         asked, count = self.question, len(self.store.classes[self.question.factor])
@@ -116,8 +114,7 @@ class Table:
             result: Any = train_diff_c(features, self.labels, count, self.split, asked.seed)
         else:
             result = fit_linear(features.flatten(1), self.labels, count, self.split)
-        said = {"predicted": result.test.predicted.tolist(), "truth": result.test.truth.tolist()}
-        return {**result.to_dict(), **said}
+        return {**result.to_dict(), **result.test.said()}
 
     @property
     def _every(self) -> Split:

@@ -9,10 +9,10 @@ import torch
 
 from bcos_diffusion.features import conditions
 from bcos_diffusion.features.images import SceneImages
-from bcos_diffusion.features.layers import find
+from bcos_diffusion.features.layers import find, own_layers
 from bcos_diffusion.features.pipeline_subject import PipelineSubject
 from bcos_diffusion.features.subject import Subject, load_subject
-from bcos_diffusion.features.sweep.plan import UNTRAINED, SweepPlan, own_layers
+from bcos_diffusion.features.sweep.plan import UNTRAINED, SweepPlan
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
 
 UNET, TRANSFORMER, OTHER = "U-Net", "transformer", "another network"

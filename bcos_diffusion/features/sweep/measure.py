@@ -71,9 +71,7 @@ def measure_latents(
             "components": share_of_components(coded, config.k),
         },
         "purity": {factor: _purity(found) for factor, found in purity.items()},
-        "monosemanticity": {
-            "summary": asdict(read.summary), "chance": asdict(read.chance), "judged": int(read.judged.sum()),
-        },
+        "monosemanticity": read.to_dict(),
     }  # fmt: skip
 
 
@@ -133,13 +131,12 @@ def largest_dictionary(config: SAEConfig, dims: Mapping[str, int]) -> int:
 
 def _purity(found: Purity) -> dict[str, Any]:
     """As JSON. error: the standard error of each mean over latents, as if these were independent."""
-    parts = {name: asdict(getattr(found, name)) for name in ("mean", "chance", "spread")}
-    count = len(found.latents)
+    values, count = found.to_dict(), len(found.latents)
     errors = found.by_latent.std(0, correction=1) / count**0.5 if count > 1 else torch.full((3,), torch.nan)
-    return {**parts, "error": dict(zip(parts["mean"], errors.tolist(), strict=True)), "latents": count}
+    return {**values, "error": dict(zip(values["mean"], errors.tolist(), strict=True))}
 
 
 def _accuracy(found: Accuracy) -> dict[str, Any]:
     """As JSON, with what was said of each image, so that two cells can be compared image by image."""
     kept = {name: value for name, value in found.to_dict().items() if name != "per_class"}
-    return {**kept, "predicted": found.predicted.tolist(), "truth": found.truth.tolist()}
+    return {**kept, **found.said()}

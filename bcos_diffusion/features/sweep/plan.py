@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bcos_diffusion.features.layers import find
 from bcos_diffusion.features.probe import Recipe
 from bcos_diffusion.features.sae import SAEConfig
-from bcos_diffusion.features.subject import Subject
 
 UNTRAINED, PIXELS = "untrained", "pixels"
 """Baselines: the first model's network as it is before training, and the images themselves."""
 IMAGE, NOISED = "image", "x_t"
 """What is read of :data:`PIXELS`: clean images, and what the first model was given of them, with the same noise."""
-MOST_BLOCKS = 5
 SAE = SAEConfig(expansion=8)
 """Of a few thousand images, the paper's 64 latents a dimension are more than there are images, and few of them would be
 active on the ten labelled ones that its purity asks for; an eighth of them is also an eighth of the time."""
@@ -43,10 +40,11 @@ class Model:
 class SweepPlan:
     """What is compared.
 
-    models: the first is the one whose untrained network is the baseline; layers: names or aliases, each model's own
-    (:func:`own_layers`) where there are none; timesteps: the first is where conditionings are compared; conditionings:
-    the first is where layers and timesteps are; count: test scenes; seed: of everything that is drawn; few: images of
-    each class that probes of a few examples learn from. Raises ValueError for values that cannot be compared.
+    models: the first is the one whose untrained network is the baseline; layers: names or aliases, where there are none
+    each model's own (:func:`~bcos_diffusion.features.layers.own_layers`); timesteps: the first is where conditionings
+    are compared; conditionings: the first is where layers and timesteps are; count: test scenes; seed: of everything
+    that is drawn; few: images of each class that probes of a few examples learn from. Raises ValueError for values that
+    cannot be compared.
     """
 
     models: tuple[Model, ...]
@@ -106,26 +104,6 @@ class Cell:
     def name(self) -> str:
         """Its file's name."""
         return f"{self.model}-{self.layer}-{self.t}-{self.conditioning}".replace("/", "_").replace(" ", "_")
-
-
-def own_layers(subject: Subject, asked: Sequence[str]) -> tuple[str, ...]:
-    """The layers to read of a subject: those asked for, or its own.
-
-    Its own are the bottleneck and all levels on the way up of a U-Net, as in the paper, and five blocks spread over a
-    transformer. Of those asked for, it may lack some that another model of the sweep has. Raises ValueError for a
-    subject that has none of them, and where no layer has a known name.
-    """
-    if asked:
-        there = [name for name in asked if name in subject.layers]
-        return tuple(find(subject.layers, there or asked))
-    ups = [name for name in subject.layers if name.startswith("up_ft")]
-    if ups:
-        return ("bottleneck", *ups)
-    blocks = [name for name in subject.layers if name.startswith("block_")]
-    if not blocks:
-        raise ValueError(f"{subject.name} is of a kind whose layers have no known names; name them")
-    last, number = len(blocks) - 1, min(MOST_BLOCKS, len(blocks))
-    return tuple(dict.fromkeys(blocks[round(i * last / max(1, number - 1))] for i in range(number)))
 
 
 def cells(

@@ -11,7 +11,8 @@ import torch
 
 from bcos_diffusion.evaluation.kept import kept
 from bcos_diffusion.evaluation.provenance import environment, machine
-from bcos_diffusion.features.extraction import extract, noise_seed
+from bcos_diffusion.features.again import Again
+from bcos_diffusion.features.extraction import extract
 from bcos_diffusion.features.plan import Plan
 from bcos_diffusion.features.store import FeatureStore
 from bcos_diffusion.features.subject import Subject
@@ -21,7 +22,6 @@ from bcos_diffusion.features.sweep.plan import IMAGE, PIXELS, Cell, SweepPlan, c
 from bcos_diffusion.many import agree_on_settings
 from bcos_diffusion.workers import spread
 
-ENCODED_AT_ONCE = 64
 Progress = Callable[[str, int], Callable[[], object]]
 """Begins a stage of so many parts, ``progress(name, parts)``, and returns what is called after each."""
 
@@ -73,16 +73,15 @@ class Work:
         store = self.store(cell.model, cell.conditioning)
         return Inputs.of_layer(store.read(cell.layer, cell.t, cell.conditioning))
 
-    @torch.no_grad()
+    def again(self, label: str, conditioning: str | None = None) -> Again:
+        """What a model was given when its features were read."""
+        return Again(self.store(label, conditioning), self.field.subjects[label])
+
     def _pixels(self, cell: Cell) -> torch.Tensor:
         """Clean images ``[N, 3, H, W]``, or what the first model was given of them at a timestep."""
-        images = self.store(self.first).images(slice(None))
         if cell.layer == IMAGE:
-            return images
-        subject = self.field.subjects[self.first]
-        seeds = [noise_seed(self.plan.seed, number, cell.t) for number in range(len(images))]
-        parts = [subject.encode(part) for part in images.split(ENCODED_AT_ONCE)]
-        return subject.noise(torch.cat(parts), cell.t, seeds).float().cpu()
+            return self.store(self.first).images(slice(None))
+        return self.again(self.first).every_x_t(cell.t)
 
 
 def begin(plan: SweepPlan, out: Path, workers: int = 1, progress: Progress = no_progress) -> Work:

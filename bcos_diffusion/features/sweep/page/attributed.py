@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
-from bcos_diffusion.features import conditions
-from bcos_diffusion.features.extraction import noise_seed
+from bcos_diffusion.features.key import Key
 from bcos_diffusion.features.latents.attribution_figure import draw_latent
-from bcos_diffusion.features.latents.step import Step
-from bcos_diffusion.features.pipeline_subject import PipelineSubject
+from bcos_diffusion.features.latents.choice import explainable, step_of_image
 from bcos_diffusion.features.sweep.found import Found
 from bcos_diffusion.features.sweep.measure import OBJECT
 from bcos_diffusion.features.sweep.measures import DIFF_C_FEW, TOP_SHARE
@@ -61,21 +57,9 @@ def _few(chosen: Chosen) -> dict[str, int]:
 def _draw(work: Work, chosen: Chosen, latent: int, folder: Path) -> bytes:
     cell = chosen.cell
     store = work.store(cell.model)
-    number = int(chosen.top.image[latent, 0])
-    step = _step(work, cell, number)
+    again = work.again(cell.model, cell.conditioning)
+    key = Key(cell.layer, cell.t, cell.conditioning)
+    step, _ = step_of_image(again, explainable(again.subject), key, int(chosen.top.image[latent, 0]))
     path = folder / FIGURES / f"{cell.name}-latent-{latent}.png"
     draw_latent(step, chosen.autoencoder, latent, path, chosen.top, lambda i: store.images([i])[0])
     return path.read_bytes()
-
-
-@torch.no_grad()
-def _step(work: Work, cell: Cell, number: int) -> Step:
-    """The prediction that the features of an image were read of."""
-    subject = work.field.subjects[cell.model]
-    assert isinstance(subject, PipelineSubject)
-    picture = work.field.images.batch([number])
-    (text,) = conditions.texts(subject, work.field.images, cell.conditioning, [number], picture)
-    tokenizer = subject.pipeline.model.tokenizer
-    batch = tokenizer.encode([text]) if text else tokenizer.encode_null(1)
-    x_t = subject.noise(subject.encode(picture), cell.t, [noise_seed(work.plan.seed, number, cell.t)])
-    return Step.of(subject.pipeline, subject.layers[cell.layer], batch, x_t[0], cell.t)

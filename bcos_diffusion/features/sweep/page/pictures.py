@@ -6,8 +6,10 @@ from torch import Tensor
 
 from bcos_diffusion.encoding import to_pil
 from bcos_diffusion.evaluation.page.sheets import png
+from bcos_diffusion.features.key import Key
 from bcos_diffusion.features.latents.sheet import shared_class
-from bcos_diffusion.features.pca import PrincipalComponents, fit_components, upsampled
+from bcos_diffusion.features.pca import PrincipalComponents, upsampled
+from bcos_diffusion.features.pca_fits import fits_of
 from bcos_diffusion.features.sweep.page.chosen import Chosen, choose
 from bcos_diffusion.features.sweep.plan import Cell
 from bcos_diffusion.features.sweep.run import Work
@@ -55,24 +57,20 @@ def pca_sheet(work: Work, label: str) -> Sheet:
     images = store.images(shown)
     captions = [work.field.images.caption(number) for number in range(len(images))]
     columns: list[list[Picture]] = []
-    told, first = [], None
-    for layer in layers:
-        features = store.read(layer, t, said, slice(0, FITTED))
-        fitted = fit_components(features)
-        first = fitted.scores(features) if first is None else first
-        fitted = fitted.aligned(fitted.scores(features), first)
-        maps = upsampled(fitted.colours(features[shown]), (images.shape[2], images.shape[3]))
-        columns.append([_map(each, layer, caption) for each, caption in zip(maps, captions, strict=True)])
-        told.append(_explained(layer, fitted))
+    fits = fits_of(store, [Key(layer, t, said) for layer in layers], slice(0, FITTED), fitted=FITTED)
+    for key, fit in fits.items():
+        maps = upsampled(fit.colours(store.read(*key, shown)), (images.shape[2], images.shape[3]))
+        columns.append([_map(each, key.layer, caption) for each, caption in zip(maps, captions, strict=True)])
     rows = tuple(
         (caption, (Picture(png(to_pil(image)), caption), *(column[number] for column in columns)))
         for number, (image, caption) in enumerate(zip(images, captions, strict=True))
     )
+    told = "; ".join(_explained(key.layer, fit) for key, fit in fits.items())
     return Sheet(
         f"{label}: principal components",
         f"t = {t}, {said} prompt. The first three components of a layer's features over all places of"
         f" {min(FITTED, len(store))} scenes are red, green and blue; of other layers they are turned to agree with"
-        f" the first's. Their share of the variance: {'; '.join(told)}.",
+        f" the first's. Their share of the variance: {told}.",
         (Example(label, "", (), ("image", *layers), rows, "scene"),),
     )
 

@@ -7,6 +7,7 @@ import pytest
 from references.tiny import tiny_pipeline
 
 from bcos_diffusion.features import load_subject, subject_of
+from bcos_diffusion.features.layers import own_layers
 from bcos_diffusion.features.sweep.plan import (
     IMAGE,
     NOISED,
@@ -16,7 +17,6 @@ from bcos_diffusion.features.sweep.plan import (
     Model,
     SweepPlan,
     cells,
-    own_layers,
 )
 
 MODELS = (Model("a", "here"), Model("b", "there"))
