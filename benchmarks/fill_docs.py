@@ -16,6 +16,7 @@ from typing import Any
 import app_tables
 import comparison_tables
 import evaluation_tables
+import features_tables
 import missing_tables
 import paper_tables
 import scale_tables
@@ -278,6 +279,7 @@ TABLES: dict[str, tuple[str, str, Callable[[dict[str, Any]], str]]] = {
     **scale_tables.TABLES,
     **evaluation_tables.TABLES,
     **missing_tables.TABLES,
+    **features_tables.TABLES,
     "laion": ("docs/data.md", "laion.json", laion),
 }
 

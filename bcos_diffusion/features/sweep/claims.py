@@ -9,6 +9,7 @@ from bcos_diffusion.evaluation.page.results import Number, number
 from bcos_diffusion.evaluation.statistics import bootstrap_spearman
 from bcos_diffusion.features.sweep.field import TRANSFORMER, UNET
 from bcos_diffusion.features.sweep.found import Found, Values
+from bcos_diffusion.features.sweep.margins import baseline_row, margin
 from bcos_diffusion.features.sweep.measure import OBJECT
 from bcos_diffusion.features.sweep.measures import (
     DIFF_C,
@@ -21,7 +22,7 @@ from bcos_diffusion.features.sweep.measures import (
     Measure,
     top_share,
 )
-from bcos_diffusion.features.sweep.plan import NOISED, PIXELS, UNTRAINED
+from bcos_diffusion.features.sweep.plan import PIXELS, UNTRAINED
 from bcos_diffusion.features.sweep.verdict import Claim, Leg
 
 LEAST_CELLS = 5
@@ -214,31 +215,20 @@ def _over(baseline: str) -> Judge:
     """
 
     def judge(found: Found, label: str) -> tuple[tuple[Leg, ...], str]:
-        row = baseline_row(found, baseline)
-        if not row:
+        if not baseline_row(found, baseline):
             return (), "the sweep has no such baseline"
-        own = found.row(label)
         legs = []
         for measure in (*JUDGED, LINEAR, LINEAR_FEW):
-            best, rival = measure.best(own), measure.best(row)
-            if best is None or rival is None:
+            known = margin(found, label, baseline, measure)
+            if known is None:
                 legs.append(_unknown(measure))
                 continue
-            gain = measure.gain([own[best]], [row[rival]])
-            text = f"{_at(measure, best, own)}; {rival} {measure.show(measure.read(row[rival]))};" \
-                   f" better by {measure.show(gain)}"  # fmt: skip
-            legs.append(Leg(measure.name, text, (gain,)))
+            text = f"{known.layer} {measure.show(known.own)}; {known.rival} {measure.show(known.theirs)};" \
+                   f" better by {measure.show(known.gain)}"  # fmt: skip
+            legs.append(Leg(measure.name, text, (known.gain,)))
         return tuple(legs), ""
 
     return judge
-
-
-def baseline_row(found: Found, baseline: str, t: int | None = None) -> dict[str, Values]:
-    """The cells of a baseline at a timestep, by layer; of pixels what the network was given."""
-    if baseline == UNTRAINED:
-        return found.row(UNTRAINED, t)
-    cell = found.cell(PIXELS, NOISED, t)
-    return {} if cell is None else {NOISED: cell}
 
 
 def _explained(found: Found, label: str) -> tuple[tuple[Leg, ...], str]:

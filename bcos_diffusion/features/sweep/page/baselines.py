@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from bcos_diffusion.features.sweep.claims import baseline_row
 from bcos_diffusion.features.sweep.found import Found
-from bcos_diffusion.features.sweep.measures import (
-    DIFF_C,
-    DIFF_C_FEW,
-    LINEAR,
-    LINEAR_FEW,
-    SIGMA,
-    TOP_SHARE,
-    Measure,
-)
-from bcos_diffusion.features.sweep.page.grids import cell
+from bcos_diffusion.features.sweep.margins import AT_REFERENCE, OVER_TIMESTEPS, margin
+from bcos_diffusion.features.sweep.measures import DIFF_C, DIFF_C_FEW, LINEAR, LINEAR_FEW, Measure
+from bcos_diffusion.features.sweep.page.grids import cell, number_cell
 from bcos_diffusion.features.sweep.plan import IMAGE, PIXELS, UNTRAINED
 from bcos_diffusion.page.section import Cell, Section, Table
 
-MEASURES = (SIGMA, TOP_SHARE, DIFF_C, DIFF_C_FEW, LINEAR, LINEAR_FEW)
 HEADS = ("best layer", "its number", "noised pixels", "margin", "untrained, best layer", "margin")
 
 
@@ -25,7 +16,7 @@ def section(found: Found) -> Section:
     """Margins at the reference in every measure, and over timesteps."""
     t = found.reference[0]
     tables = [_at_reference(found, label) for label in found.models]
-    tables += [_over_timesteps(found, label, m) for label in found.models for m in (DIFF_C, DIFF_C_FEW, LINEAR_FEW)]
+    tables += [_over_timesteps(found, label, m) for label in found.models for m in OVER_TIMESTEPS]
     return Section(
         "baselines",
         "Against pixels and random features",
@@ -52,7 +43,7 @@ def _clean(found: Found) -> list[str]:
 
 def _at_reference(found: Found, label: str) -> Table:
     t, said = found.reference
-    rows = tuple((measure.name, *_margins(found, label, measure, t)) for measure in MEASURES)
+    rows = tuple((measure.name, *_margins(found, label, measure, t)) for measure in AT_REFERENCE)
     return Table(f"{label}: margins at t = {t}, {said} prompt", ("measure", *HEADS), rows)
 
 
@@ -64,19 +55,14 @@ def _over_timesteps(found: Found, label: str, measure: Measure) -> Table:
 def _margins(found: Found, label: str, measure: Measure, t: int) -> tuple[Cell | str, ...]:
     row = found.row(label, t)
     best = measure.best(row)
-    own = row[best] if best else None
-    cells: list[Cell | str] = [best or "none", cell(measure, own)]
+    cells: list[Cell | str] = [best or "none", cell(measure, row[best] if best else None)]
     for baseline in (PIXELS, UNTRAINED):
-        rivals = baseline_row(found, baseline, t)
-        rival = measure.best(rivals)
-        if own is None or rival is None:
+        known = margin(found, label, baseline, measure, t)
+        if known is None:
             cells += [Cell("–", mark="unknown"), Cell("–", mark="unknown")]
             continue
-        gain = measure.gain([own], [rivals[rival]])
+        gain = known.gain
         mark = "reached" if gain.low > 0 else "missed" if gain.high < 0 else ""
-        margin = f"{gain.text(measure.scale, measure.digits)}"
-        cells += [
-            cell(measure, rivals[rival]),
-            Cell(margin, gain.interval(measure.scale, measure.digits), mark),  # type: ignore[arg-type]
-        ]
+        text, interval = gain.text(measure.scale, measure.digits), gain.interval(measure.scale, measure.digits)
+        cells += [number_cell(measure, known.theirs), Cell(text, interval, mark)]  # type: ignore[arg-type]
     return tuple(cells)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from bcos_diffusion.features.sweep.claims import baseline_row
+from bcos_diffusion.evaluation.page.results import Number
 from bcos_diffusion.features.sweep.found import Found, Values
+from bcos_diffusion.features.sweep.margins import baseline_row
 from bcos_diffusion.features.sweep.measures import AccuracyMeasure, Measure
 from bcos_diffusion.features.sweep.plan import PIXELS, UNTRAINED
 from bcos_diffusion.page.section import Cell, Table
@@ -45,9 +46,13 @@ def grid(caption: str, corner: str, rows: Sequence[Row], columns: Sequence[str],
 
 def cell(measure: Measure, values: Values | None, best: bool = False) -> Cell:
     """A number of a cell as tables have it."""
-    number = measure.read(values)
-    if values is None or not number.known:
-        return Cell("–" if values is None else "no latent", mark="unknown")
+    return Cell("–", mark="unknown") if values is None else number_cell(measure, measure.read(values), best)
+
+
+def number_cell(measure: Measure, number: Number, best: bool = False) -> Cell:
+    """A number of a cell that was measured, which latents may not have."""
+    if not number.known:
+        return Cell("no latent", mark="unknown")
     interval = number.interval(measure.scale, measure.digits)
     return Cell(number.text(measure.scale, measure.digits) + measure.unit, interval, "best" if best else "")
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from bcos_diffusion.features.sweep.claims import ACTIVE, EXPLAINED, baseline_row
+from bcos_diffusion.features.sweep.claims import ACTIVE, EXPLAINED
 from bcos_diffusion.features.sweep.found import Found, Values
+from bcos_diffusion.features.sweep.margins import baseline_row
 from bcos_diffusion.page.section import Cell, Section, Table
 
 

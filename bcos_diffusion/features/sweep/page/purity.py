@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bcos_diffusion.features.sweep.claims import baseline_row
 from bcos_diffusion.features.sweep.found import Found, Values
+from bcos_diffusion.features.sweep.margins import baseline_row
 from bcos_diffusion.features.sweep.measure import OBJECT
 from bcos_diffusion.features.sweep.measures import PurityMeasure, sigma, top_share
 from bcos_diffusion.features.sweep.page.grids import cell, over_conditionings, over_timesteps

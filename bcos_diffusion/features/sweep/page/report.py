@@ -8,6 +8,7 @@ from typing import Any
 from bcos_diffusion.evaluation.json_values import for_json
 from bcos_diffusion.features.sweep.claims import claims
 from bcos_diffusion.features.sweep.found import Found
+from bcos_diffusion.features.sweep.margins import margins
 from bcos_diffusion.features.sweep.page import baselines, judged, latents, measured, probes, purity
 from bcos_diffusion.features.sweep.page.attributed import attribution_sheet
 from bcos_diffusion.features.sweep.page.pictures import pca_sheet, top_sheet
@@ -33,7 +34,8 @@ def write(
     told = claims(found)
     pictures = [_pictures(work, found, label, advance) for label in found.models]
     html = page(TITLE, judged.lead(told), sections(found, told, pictures, command))
-    numbers = without_images(dict(values)) | {"claims": [claim.to_dict() for claim in told], "command": command}
+    numbers = without_images(dict(values)) | {"claims": [claim.to_dict() for claim in told]}
+    numbers |= {"margins": margins(found), "command": command}
     write_json(work.out / "report.json", for_json(numbers))
     write_atomically(work.out / "report.html", lambda temporary: temporary.write_text(html, encoding="utf-8"))
     return judged.lead(told)

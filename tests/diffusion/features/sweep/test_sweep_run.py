@@ -63,6 +63,24 @@ def test_the_page_stands_alone_and_has_everything(done: Path) -> None:
     assert "predicted" not in json.dumps(found["cells"])
 
 
+def test_margins_are_of_the_best_layers_on_the_same_images(done: Path) -> None:
+    def cell(name: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((done / "cells" / f"{name}.json").read_text())["found"]
+        return found
+
+    rows = {(row["baseline"], row["measure"], row["t"]): row for row in numbers(done)["margins"]}
+    probes = ("Diff-C", "Diff-C, few images", "linear probe", "linear probe, few images")
+    assert {(name, t) for _, name, t in rows} >= {(name, t) for name in probes for t in (25, 500)}
+    for baseline, theirs in (("pixels", ("x_t",)), ("untrained", LAYERS)):
+        row = rows[baseline, "linear probe", 500]
+        own = {layer: cell(f"bcos-{layer}-500-empty")["linear"]["object"] for layer in LAYERS}
+        rivals = {layer: cell(f"{baseline}-{layer}-500-empty")["linear"]["object"] for layer in theirs}
+        best, rival = max(own.values(), key=lambda p: p["top1"]), max(rivals.values(), key=lambda p: p["top1"])
+        assert own[row["layer"]] == best and row["own"]["value"] == best["top1"]
+        assert row["gain"]["value"] == pytest.approx(best["top1"] - rival["top1"])
+        assert row["gain"]["low"] <= row["gain"]["value"] <= row["gain"]["high"]
+
+
 def test_a_sweep_that_was_cut_ends_the_same(done: Path, quickly: Run, labelled: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
     shutil.copytree(done, out)

@@ -1,0 +1,141 @@
+"""The tables of docs/features.md, from a sweep's ``report.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from markdown_tables import interval, markdown
+
+NAMES = {"pixels": "noised pixels", "untrained": "untrained network"}
+MEASURES = ("σ_label", "top images of one class", "Diff-C", "Diff-C, few images", "linear probe",
+            "linear probe, few images")  # fmt: skip
+READING = {
+    "Diff-C": lambda cell: cell["diff_c"]["object"],
+    "Diff-C, few images": lambda cell: cell["few"]["diff_c"]["object"],
+    "linear probe, few images": lambda cell: cell["few"]["linear"]["object"],
+}
+
+
+def claims(result: dict[str, Any]) -> str:
+    """Every claim of the paper, and ours, beside the verdict for each model."""
+    rows = [
+        [claim["statement"], claim["source"], claim["subject"] or "–",
+         claim["verdict"] + (f": {claim['reason']}" if claim["reason"] else ""), _votes(claim)]
+        for claim in result["claims"]
+    ]  # fmt: skip
+    return f"{_caption(result)}\n\n" + markdown(["claim", "where", "model", "verdict", "by measure"], rows)
+
+
+def _votes(claim: dict[str, Any]) -> str:
+    """Which measures say what."""
+    said: dict[str, list[str]] = {}
+    for leg in claim["legs"]:
+        said.setdefault(leg["verdict"], []).append(leg["measure"])
+    return "; ".join(f"{verdict}: {', '.join(names)}" for verdict, names in said.items())
+
+
+def margins(result: dict[str, Any]) -> str:
+    """By how much the best layer of each model beats pixels and the untrained network, at the reference."""
+    first = result["timesteps"][0]
+    found = [row for row in result["margins"] if row["t"] == first]
+    return f"{_probed(result)} t = {first}.\n\n" + markdown(*_margins(found, "measure", lambda row: row["measure"]))
+
+
+def later(result: dict[str, Any]) -> str:
+    """The same of probes of few images over the timesteps."""
+    measures = ("Diff-C, few images", "linear probe, few images")
+    found = [row for row in result["margins"] if row["measure"] in measures]
+    heads, rows = _margins(found, "measure, timestep", lambda row: f"{row['measure']}, t = {row['t']}")
+    return markdown(heads, rows)
+
+
+def layers(result: dict[str, Any]) -> str:
+    """Every layer at every timestep by the probes of objects, and its label purity at the reference."""
+    first, said = result["timesteps"][0], result["conditionings"][0]
+    heads = ["model, layer", "σ_label (chance)", "top images of one class, % (chance)"]
+    heads += [f"{name}, t = {t}, %" for name in ("Diff-C", "Diff-C, few images") for t in result["timesteps"]]
+    cells = {(c["model"], c["layer"], c["t"], c["conditioning"]): c for c in result["cells"].values()}
+    rows = []
+    for label, own in result["layers"].items():
+        for layer in own:
+            at = cells[label, layer, first, said]
+            row = [f"{label}, {layer}", *_purity(at)]
+            for name in ("Diff-C", "Diff-C, few images"):
+                read = [cells.get((label, layer, t, said)) for t in result["timesteps"]]
+                row += ["" if cell is None else f"{100 * READING[name](cell)['top1']:.1f}" for cell in read]
+            rows.append(row)
+    return f"{said} prompt; purity at t = {first}.\n\n" + markdown(heads, rows)
+
+
+def dictionaries(result: dict[str, Any]) -> str:
+    """Explained variance of autoencoders, the least and the most of each model."""
+    rows = []
+    for label in (*result["models"], "untrained", "pixels"):
+        found = [cell for cell in result["cells"].values() if cell["model"] == label and "sae" in cell]
+        if not found:
+            continue
+        worst = min(found, key=lambda cell: cell["sae"]["explained_variance"])
+        values = sorted(100 * cell["sae"]["explained_variance"] for cell in found)
+        where = f"{worst['layer']}, t = {worst['t']}, {worst['conditioning']}"
+        rows.append([label, str(len(values)), f"{values[0]:.1f} ({where})", f"{values[len(values) // 2]:.1f}",
+                     f"{100 * worst['sae']['components']:.1f}"])  # fmt: skip
+    heads = ["model", "autoencoders", "least explained variance, %", "median, %",
+             "as many principal components explain of the worst, %"]  # fmt: skip
+    return markdown(heads, rows)
+
+
+def _margins(
+    found: list[dict[str, Any]], corner: str, name: Callable[[dict[str, Any]], str]
+) -> tuple[list[str], list[list[str]]]:
+    """Baselines in columns."""
+    baselines = list(dict.fromkeys(row["baseline"] for row in found))
+    rows: dict[tuple[str, str], list[str]] = {}
+    for row in found:
+        scale, digits = (1.0, 2) if row["measure"] == "σ_label" else (100.0, 1)
+        own = rows.setdefault((row["model"], name(row)), [f"{row['layer']} {scale * row['own']['value']:.{digits}f}"])
+        own += [f"{scale * row['theirs']['value']:.{digits}f}", interval(row["gain"], scale, digits)]
+    heads = ["model", corner, "best layer"]
+    for baseline in baselines:
+        heads += [NAMES[baseline], "margin"]
+    return heads, [[*key, *values] for key, values in rows.items()]
+
+
+def _purity(cell: dict[str, Any]) -> list[str]:
+    """σ_label and the share of the commonest class with what shuffled labels give; nothing where no latent is judged."""
+    found = cell.get("purity", {}).get("object")
+    if not found or not found["latents"] or found["mean"]["sigma"] is None:
+        return ["–", "–"]
+    mean, chance = found["mean"], found["chance"]
+    return [f"{mean['sigma']:.2f} ({chance['sigma']:.2f})",
+            f"{100 * mean['majority']:.1f} ({100 * chance['majority']:.1f})"]  # fmt: skip
+
+
+def _probed(result: dict[str, Any]) -> str:
+    """What probes were asked, of how many images."""
+    unseeing, few = result["unseeing"]["object"], result["settings"]["few"]
+    return (
+        f"{unseeing['classes']} objects, {unseeing['train_images']} images to learn from, or at most {few} of a class"
+        f" ({unseeing['few_images']}), {unseeing['test_images']} to be judged on; the commonest object is"
+        f" {100 * unseeing['majority']:.1f}% of them. Percent, of σ_label its own unit; margins in points with 95%"
+        " intervals, above 0 the layer is better."
+    )
+
+
+def _caption(result: dict[str, Any]) -> str:
+    machine, seconds = result["provenance"]["machine"], result["seconds"]
+    took = f", {seconds / 60:.0f} minutes" if seconds else ""
+    cells = len(result["cells"])
+    return (
+        f"`{result['command']}`; {result['settings']['count']} scenes, {cells} cells,"
+        f" {result['provenance']['workers']} processes on {machine.get('cpu', machine.get('device', 'a CPU'))}{took}."
+    )
+
+
+Page = tuple[str, str, Callable[[dict[str, Any]], str]]
+TABLES: dict[str, Page] = {
+    f"features_{name}": ("docs/features.md", "feature_sweep.json", render)
+    for name, render in (
+        ("claims", claims), ("margins", margins), ("later", later), ("layers", layers), ("dictionaries", dictionaries),
+    )
+}  # fmt: skip
