@@ -102,7 +102,7 @@ def _margins(
 
 
 def _purity(cell: dict[str, Any]) -> list[str]:
-    """σ_label and the share of the commonest class with what shuffled labels give; nothing where no latent is judged."""
+    """σ_label and the share of the commonest class, with chance; nothing where no latent could be judged."""
     found = cell.get("purity", {}).get("object")
     if not found or not found["latents"] or found["mean"]["sigma"] is None:
         return ["–", "–"]
