@@ -85,6 +85,39 @@ def dictionaries(result: dict[str, Any]) -> str:
     return markdown(heads, rows)
 
 
+def extraction(result: dict[str, Any]) -> str:
+    """Seconds of reading layers beside those of the bare forward pass."""
+    heads = ["model", "layers", "what", "bare, s of CPU", "reading, s of CPU", "times"]
+    rows = [
+        [
+            row["model"],
+            row["layers"],
+            row["form"],
+            f"{row['bare_s']:.3f}",
+            f"{row['read_s']:.3f}",
+            f"{row['ratio']:.2f}",
+        ]
+        for row in result["rows"]
+    ]
+    machine = result["machine"]
+    return f"{machine['device']}, {machine['threads']} thread, batch {result['batch']}.\n\n" + markdown(heads, rows)
+
+
+def sparse(result: dict[str, Any]) -> str:
+    """Milliseconds of the sums of a sparse code by every way to compute them."""
+    rows: dict[tuple[str, str], dict[str, str]] = {}
+    for row in result["rows"]:
+        shape = f"{row['samples']:,} × {row['latents']:,} × {row['width']:,}"
+        rows.setdefault((shape, row["sum"]), {})[row["way"]] = f"{row['ms']:.3g}"
+    ways = list(dict.fromkeys(way for own in rows.values() for way in own))
+    machine = result["machine"]
+    caption = f"{machine['device']}, {machine['threads']} thread(s), torch {machine['torch']}, k = 32."
+    heads = ["samples × latents × channels", "sum", *(f"{way}, ms" for way in ways)]
+    return f"{caption}\n\n" + markdown(
+        heads, [[*key, *(own.get(way, "") for way in ways)] for key, own in rows.items()]
+    )
+
+
 def _margins(
     found: list[dict[str, Any]], corner: str, name: Callable[[dict[str, Any]], str]
 ) -> tuple[list[str], list[list[str]]]:
@@ -138,4 +171,7 @@ TABLES: dict[str, Page] = {
     for name, render in (
         ("claims", claims), ("margins", margins), ("later", later), ("layers", layers), ("dictionaries", dictionaries),
     )
+} | {
+    "features_extraction": ("docs/features.md", "feature_extraction.json", extraction),
+    "features_sparse": ("docs/features.md", "sparse_decode.json", sparse),
 }  # fmt: skip

@@ -29,6 +29,7 @@ DEVICE_TESTS = [
         for name in ("device_layers", "cuda_kernels", "triton_norms", "dense", "epilogue", "contribution")
     ),
     "tests/kernels/test_attention_relevance.py",
+    "tests/diffusion/features/sae/test_sparse.py",
 ]
 
 
@@ -44,9 +45,10 @@ def stages(folder: Path) -> dict[str, tuple[list[str], int]]:
         "tests": ([python, "-m", "pytest", "-q", *DEVICE_TESTS], 140),
         **memory,
         "epilogue": (epilogue(folder), 35),
-        "layers bf16": (layers(folder, "bfloat16"), 75),
-        "layers fp32": (layers(folder, "float32"), 75),
-        "training": ([python, "benchmarks/training_rate.py", "--out", str(folder / "gpu_training_rate.json")], 80),
+        "sparse sums": (sparse(folder), 30),
+        "layers bf16": (layers(folder, "bfloat16"), 65),
+        "layers fp32": (layers(folder, "float32"), 65),
+        "training": ([python, "benchmarks/training_rate.py", "--out", str(folder / "gpu_training_rate.json")], 70),
     }
 
 
@@ -54,6 +56,12 @@ def epilogue(folder: Path) -> list[str]:
     """Triton beside CUDA C++."""
     command = [sys.executable, "-m", "benchmarks.epilogue", "--dtype", "bfloat16", "--seconds", "12"]
     return [*command, "--out", str(folder / "gpu_epilogue.json")]
+
+
+def sparse(folder: Path) -> list[str]:
+    """The sums of a k-sparse autoencoder, up to the size of Stable Diffusion's."""
+    command = [sys.executable, "benchmarks/sparse_decode.py", "--device", "cuda", "--shapes", "small", "large"]
+    return [*command, "--rounds", "5", "--out", str(folder / "gpu_sparse_decode.json")]
 
 
 def layers(folder: Path, dtype: str) -> list[str]:
