@@ -232,8 +232,8 @@ def _over(baseline: str) -> Judge:
 
 
 def _explained(found: Found, label: str) -> tuple[tuple[Leg, ...], str]:
-    """Every autoencoder of a model: by how much the worst is above the target. It is measured on what it learned from,
-    so there is no interval."""
+    """Every autoencoder of a model: by how much the worst is above the target. It is of one
+    dictionary each, so there is no interval."""
     cells = [cell for cell in found.of(label) if "sae" in cell]
     if not cells:
         return (), "no autoencoder was trained"

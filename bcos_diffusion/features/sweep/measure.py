@@ -56,19 +56,22 @@ def measure_latents(
 ) -> dict[str, Any]:
     """What an autoencoder of ``coded`` ``[N, E]`` tells, as JSON-ready values. It stays in ``out``.
 
-    latents: of the autoencoder, where it is not to have ``expansion`` for each dimension.
+    How well it reconstructs is told by the images that it did not learn from, and all else by all. latents: of the
+    autoencoder, where it is not to have ``expansion`` for each dimension.
     """
     begin = time.perf_counter()
     config = plan.sae if latents is None else replace(plan.sae, latents=latents)
-    autoencoder = train(coded, config, out)
+    learned, held = held_out(coded)
+    autoencoder = train(learned, config, out)
     seconds = time.perf_counter() - begin
     activations = activations_of(autoencoder, coded)
     read = monosemanticity(activations, labels, classes, seed=plan.seed)
     purity = {factor: label_purity(activations, own, seed=plan.seed) for factor, own in labels.items()}
     return {
         "sae": {
-            **asdict(evaluate(autoencoder, coded)), "latents": autoencoder.latents, "seconds": seconds,
-            "components": share_of_components(coded, config.k),
+            **asdict(evaluate(autoencoder, held)), "dead_share": float((activations.active == 0).double().mean()),
+            "latents": autoencoder.latents, "seconds": seconds,
+            "components": share_of_components(learned, held, config.k),
         },
         "purity": {factor: _purity(found) for factor, found in purity.items()},
         "monosemanticity": read.to_dict(),
@@ -118,10 +121,21 @@ def activations_of(autoencoder: KSparseAutoencoder, coded: Tensor) -> Activation
     return collect(codes, autoencoder.latents)
 
 
-def share_of_components(coded: Tensor, count: int) -> float:
-    """The share of the variance of ``[N, E]`` that its first principal components have: how few directions hold it."""
-    spread = torch.linalg.svdvals((coded - coded.mean(0)).double()).square()
-    return float(spread[:count].sum() / spread.sum())
+def held_out(coded: Tensor) -> tuple[Tensor, Tensor]:
+    """Vectors ``[N, E]`` that an autoencoder learns from, and the last tenth, which it is measured on."""
+    last = max(2, len(coded) // 10)
+    return coded[:-last], coded[-last:]
+
+
+def share_of_components(learned: Tensor, held: Tensor, count: int) -> float:
+    """The share of the variance of ``held`` ``[M, E]`` that the first principal components of ``learned`` explain.
+
+    It says how few directions hold the features, and what the latents are to be compared with.
+    """
+    _, _, directions = torch.linalg.svd((learned - learned.mean(0)).double(), full_matrices=False)
+    centred = (held - held.mean(0)).double()
+    kept = centred @ directions[:count].T
+    return float(kept.square().sum() / centred.square().sum())
 
 
 def largest_dictionary(config: SAEConfig, dims: Mapping[str, int]) -> int:

@@ -50,9 +50,9 @@ def dictionaries_section(found: Found) -> Section:
     missed = [cell for cell in cells if cell["sae"]["explained_variance"] < EXPLAINED]
     text = (
         f"{settings['expansion']} latents for each dimension, {settings['k']} of them active, {settings['steps']} steps"
-        f" of {settings['batch_size']} images, measured on the images that they learned from. The target is to explain"
-        f" {EXPLAINED:.0%} of the variance with {ACTIVE} active latents: {len(cells) - len(missed)} of {len(cells)}"
-        " do."
+        f" of {settings['batch_size']} images, measured on a tenth of the images, which they did not learn from. The"
+        f" target is to explain {EXPLAINED:.0%} of the variance with {ACTIVE} active latents:"
+        f" {len(cells) - len(missed)} of {len(cells)} do."
     )
     return Section("autoencoders", "How good the autoencoders are", (text, *map(_reason, missed)), (_quality(cells),))
 

@@ -16,7 +16,7 @@ from bcos_diffusion.features import sweep as sweeping
 from bcos_diffusion.features.commands import sweep as command
 from bcos_diffusion.features.extraction import noise_seed
 from bcos_diffusion.features.probe import Recipe, fit_linear, stratified_split
-from bcos_diffusion.features.sae import SAEConfig
+from bcos_diffusion.features.sae import KSparseAutoencoder, SAEConfig
 from bcos_diffusion.features.sweep import measure
 
 COUNT = 120
@@ -150,5 +150,24 @@ def test_pixels_are_coded_as_thumbnails() -> None:
 
 def test_few_directions_hold_what_principal_components_say() -> None:
     coded = torch.randn(50, 2) @ torch.randn(2, 20) + 3
-    assert measure.share_of_components(coded, 2) == pytest.approx(1.0)
-    assert 0.5 <= measure.share_of_components(coded, 1) < 1.0
+    learned, held = measure.held_out(coded)
+    assert torch.cat([learned, held]).equal(coded) and len(held) == 5
+    assert measure.share_of_components(learned, held, 2) == pytest.approx(1.0)
+    centred = (learned - learned.mean(0)).double()
+    first = torch.linalg.eigh(centred.T @ centred).eigenvectors[:, -1]
+    apart = (held - held.mean(0)).double()
+    expected = (apart @ first).square().sum() / apart.square().sum()
+    assert measure.share_of_components(learned, held, 1) == pytest.approx(float(expected))
+
+
+def test_autoencoders_are_measured_on_images_they_did_not_learn_from(done: Path) -> None:
+    found = json.loads((done / "cells" / "bcos-up_ft1-25-empty.json").read_text())["found"]["sae"]
+    coded = FeatureStore(done / "features" / "bcos" / "steps").read("up_ft1", 25, "empty").mean((2, 3))
+    autoencoder = KSparseAutoencoder.load(done / "autoencoders" / "bcos-up_ft1-25-empty")
+    values, indices = autoencoder.encode(coded)
+    error = (coded - autoencoder.decode(values, indices))[-12:].detach().double()
+    spread = coded[-12:].double().var(0, correction=0).sum()
+    assert found["explained_variance"] == pytest.approx(1 - float(error.var(0, correction=0).sum() / spread), abs=1e-5)
+    used = torch.zeros(autoencoder.latents, dtype=torch.bool)
+    used[indices[values > 0]] = True
+    assert found["dead_share"] == pytest.approx(1 - float(used.double().mean()))
