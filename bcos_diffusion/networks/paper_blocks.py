@@ -52,9 +52,8 @@ class Attention(MultiHeadAttention):
     """Attention with values and output of the network's kind. The ordinary one has a bias in its output alone."""
 
     def __init__(self, channels: int, context_dim: int, head_dim: int, layers: Layers):
-        super().__init__(channels, context_dim, channels // head_dim, head_dim, layers.b)
-        self.value = layers.linear(context_dim, channels, bias=False)
-        self.out = layers.linear(channels, channels)
+        value, out = layers.linear(context_dim, channels, bias=False), layers.linear(channels, channels)
+        super().__init__(channels, context_dim, channels // head_dim, head_dim, value=value, out=out)
 
 
 class FeedForward(nn.Sequential):
