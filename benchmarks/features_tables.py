@@ -18,34 +18,54 @@ READING = {
 
 
 def claims(result: dict[str, Any]) -> str:
-    """Every claim of the paper, and ours, beside the verdict for each model."""
-    rows = [
-        [claim["statement"], claim["source"], claim["subject"] or "–",
-         claim["verdict"] + (f": {claim['reason']}" if claim["reason"] else ""), _votes(claim)]
-        for claim in result["claims"]
-    ]  # fmt: skip
-    return f"{_caption(result)}\n\n" + markdown(["claim", "where", "model", "verdict", "by measure"], rows)
+    """Every claim of the paper, and ours, beside the verdict for each model; then those about two models."""
+    models = _models(result)
+    single: dict[tuple[str, str], dict[str, str]] = {}
+    pairs = []
+    for claim in result["claims"]:
+        if claim["subject"] in models:
+            single.setdefault((claim["statement"], claim["source"]), {})[claim["subject"]] = _verdict(claim)
+        else:
+            pairs.append([claim["statement"], claim["source"], claim["subject"], _verdict(claim)])
+    rows = [[*key, *(told.get(model, "–") for model in models)] for key, told in single.items()]
+    return "\n\n".join([
+        f"{_caption(result)} In brackets: how many measures tell, and all say so; of the others intervals hold 0.",
+        markdown(["claim", "where", *models], rows),
+        markdown(["claim", "where", "models", "verdict"], pairs),
+    ])  # fmt: skip
 
 
-def _votes(claim: dict[str, Any]) -> str:
-    """Which measures say what."""
-    said: dict[str, list[str]] = {}
-    for leg in claim["legs"]:
-        said.setdefault(leg["verdict"], []).append(leg["measure"])
-    return "; ".join(f"{verdict}: {', '.join(names)}" for verdict, names in said.items())
+def _verdict(claim: dict[str, Any]) -> str:
+    """The verdict with how many measures say so of all that say anything."""
+    holds, fails = ([leg["verdict"] for leg in claim["legs"]].count(vote) for vote in ("holds", "does not hold"))
+    if holds and fails:
+        return f"measures disagree ({holds} for, {fails} against)"
+    if holds or fails:
+        return f"{claim['verdict']} ({max(holds, fails)} of {len(claim['legs'])})"
+    return str(claim["reason"] or claim["verdict"])
+
+
+def _models(result: dict[str, Any]) -> list[str]:
+    """The models in the order of the command."""
+    subjects = dict.fromkeys(claim["subject"] for claim in result["claims"])
+    return [subject for subject in subjects if subject in result["models"]]
 
 
 def margins(result: dict[str, Any]) -> str:
     """By how much the best layer of each model beats pixels and the untrained network, at the reference."""
     first = result["timesteps"][0]
+    models = _models(result)
     found = [row for row in result["margins"] if row["t"] == first]
+    found.sort(key=lambda row: models.index(row["model"]))
     return f"{_probed(result)} t = {first}.\n\n" + markdown(*_margins(found, "measure", lambda row: row["measure"]))
 
 
 def later(result: dict[str, Any]) -> str:
     """The same of probes of few images over the timesteps."""
     measures = ("Diff-C, few images", "linear probe, few images")
+    models = _models(result)
     found = [row for row in result["margins"] if row["measure"] in measures]
+    found.sort(key=lambda row: (models.index(row["model"]), row["measure"], row["t"]))
     heads, rows = _margins(found, "measure, timestep", lambda row: f"{row['measure']}, t = {row['t']}")
     return markdown(heads, rows)
 
@@ -57,8 +77,8 @@ def layers(result: dict[str, Any]) -> str:
     heads += [f"{name}, t = {t}, %" for name in ("Diff-C", "Diff-C, few images") for t in result["timesteps"]]
     cells = {(c["model"], c["layer"], c["t"], c["conditioning"]): c for c in result["cells"].values()}
     rows = []
-    for label, own in result["layers"].items():
-        for layer in own:
+    for label in (*_models(result), "untrained"):
+        for layer in result["layers"].get(label, ()):
             at = cells[label, layer, first, said]
             row = [f"{label}, {layer}", *_purity(at)]
             for name in ("Diff-C", "Diff-C, few images"):
@@ -71,7 +91,7 @@ def layers(result: dict[str, Any]) -> str:
 def dictionaries(result: dict[str, Any]) -> str:
     """Explained variance of autoencoders, the least and the most of each model."""
     rows = []
-    for label in (*result["models"], "untrained", "pixels"):
+    for label in (*_models(result), "untrained", "pixels"):
         found = [cell for cell in result["cells"].values() if cell["model"] == label and "sae" in cell]
         if not found:
             continue

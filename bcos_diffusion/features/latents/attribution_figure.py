@@ -48,7 +48,8 @@ def draw_latent(
     lower = max(2.4, 0.5 + 0.2 * len(bars))
     figure = plt.figure(figsize=(12, 1.5 + lower + 0.4), dpi=110, layout="constrained")
     words = " ".join(step.batch.words[0])
-    figure.suptitle(f"latent {latent} at t = {step.t}, “{words}”: {_state(activation)}", fontsize=11)
+    said = f"“{words}”" if words else "no words"
+    figure.suptitle(f"latent {latent} at t = {step.t}, {said}: {_state(activation)}", fontsize=11)
     first, second = figure.subfigures(2, 1, squeeze=False, height_ratios=[1.5, lower])[:, 0]
     for axes, number in zip(first.subplots(1, max(len(shown), 1), squeeze=False)[0], shown or [None], strict=True):
         axes.axis("off")
