@@ -192,6 +192,8 @@ TABLES: dict[str, Page] = {
         ("claims", claims), ("margins", margins), ("later", later), ("layers", layers), ("dictionaries", dictionaries),
     )
 } | {
+    "features_paper_claims": ("docs/features.md", "feature_sweep_paper.json", claims),
+    "features_paper_margins": ("docs/features.md", "feature_sweep_paper.json", margins),
     "features_extraction": ("docs/features.md", "feature_extraction.json", extraction),
     "features_sparse": ("docs/features.md", "sparse_decode.json", sparse),
 }  # fmt: skip

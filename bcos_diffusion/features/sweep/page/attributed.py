@@ -28,7 +28,7 @@ def attribution_sheet(work: Work, found: Found, label: str, folder: Path) -> She
     cell = chosen.cell
     pictures = [
         Picture(_draw(work, chosen, latent, folder), f"latent {latent}: top images and what drives it", role, wide=True)
-        for role, latent in _few(chosen).items()
+        for role, latent in few(chosen).items()
     ]
     return Sheet(
         f"{label}: what drives latents of {cell.layer}",
@@ -47,11 +47,13 @@ def _cell(work: Work, found: Found, label: str) -> Cell:
     return Cell(label, TOP_SHARE.best(row) or DIFF_C_FEW.best(row) or next(iter(row)), t, said)
 
 
-def _few(chosen: Chosen) -> dict[str, int]:
+def few(chosen: Chosen) -> dict[str, int]:
     """The purest by object first, then the others, each latent once."""
     names = sorted(chosen.latents, key=lambda name: name != f"purest by {OBJECT}")  # stable
-    once = {latent: name for name, latent in reversed([(name, chosen.latents[name]) for name in names])}
-    return dict(list({name: latent for latent, name in reversed(once.items())}.items())[:LATENTS])
+    once: dict[int, str] = {}
+    for name in names:
+        once.setdefault(chosen.latents[name], name)
+    return {name: latent for latent, name in list(once.items())[:LATENTS]}
 
 
 def _draw(work: Work, chosen: Chosen, latent: int, folder: Path) -> bytes:

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from bcos_diffusion.features.extraction import noise_seed
 from bcos_diffusion.features.probe import Recipe, fit_linear, stratified_split
 from bcos_diffusion.features.sae import KSparseAutoencoder, SAEConfig
 from bcos_diffusion.features.sweep import measure
+from bcos_diffusion.features.sweep.page.attributed import few
 
 COUNT = 120
 LAYERS = ("bottleneck", "up_ft1")
@@ -138,6 +140,18 @@ def test_a_sweep_of_diffusers_alone_has_no_untrained_network(
     assert {cell["model"] for cell in found["cells"].values()} == {"diffusers", "pixels"}
     untrained = next(claim for claim in found["claims"] if claim["key"] == "untrained")
     assert untrained["verdict"] == "not measured"
+
+
+def test_latents_are_shown_once_the_purest_by_object_first() -> None:
+    latents = {
+        "purest by colour": 5,
+        "purest by object": 7,
+        "purest by position": 5,
+        "strongest, 1": 2,
+        "strongest, 2": 7,
+    }
+    shown = few(SimpleNamespace(latents=latents))  # type: ignore[arg-type]
+    assert list(shown.items()) == [("purest by object", 7), ("purest by colour", 5), ("strongest, 1", 2)]
 
 
 def test_pixels_are_coded_as_thumbnails() -> None:
