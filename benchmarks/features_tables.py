@@ -25,7 +25,7 @@ def claims(result: dict[str, Any]) -> str:
     for claim in result["claims"]:
         if claim["subject"] in models:
             single.setdefault((claim["statement"], claim["source"]), {})[claim["subject"]] = _verdict(claim)
-        else:
+        elif claim["subject"]:
             pairs.append([claim["statement"], claim["source"], claim["subject"], _verdict(claim)])
     rows = [[*key, *(told.get(model, "–") for model in models)] for key, told in single.items()]
     return "\n\n".join([
