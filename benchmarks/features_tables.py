@@ -8,12 +8,9 @@ from typing import Any
 from markdown_tables import interval, markdown
 
 NAMES = {"pixels": "noised pixels", "untrained": "untrained network"}
-MEASURES = ("σ_label", "top images of one class", "Diff-C", "Diff-C, few images", "linear probe",
-            "linear probe, few images")  # fmt: skip
 READING = {
     "Diff-C": lambda cell: cell["diff_c"]["object"],
     "Diff-C, few images": lambda cell: cell["few"]["diff_c"]["object"],
-    "linear probe, few images": lambda cell: cell["few"]["linear"]["object"],
 }
 
 
@@ -36,7 +33,7 @@ def claims(result: dict[str, Any]) -> str:
 
 
 def _verdict(claim: dict[str, Any]) -> str:
-    """The verdict with how many measures say so of all that say anything."""
+    """The verdict with how many of its measures say so."""
     holds, fails = ([leg["verdict"] for leg in claim["legs"]].count(vote) for vote in ("holds", "does not hold"))
     if holds and fails:
         return f"measures disagree ({holds} for, {fails} against)"
@@ -74,16 +71,16 @@ def layers(result: dict[str, Any]) -> str:
     """Every layer at every timestep by the probes of objects, and its label purity at the reference."""
     first, said = result["timesteps"][0], result["conditionings"][0]
     heads = ["model, layer", "σ_label (chance)", "top images of one class, % (chance)"]
-    heads += [f"{name}, t = {t}, %" for name in ("Diff-C", "Diff-C, few images") for t in result["timesteps"]]
+    heads += [f"{name}, t = {t}, %" for name in READING for t in result["timesteps"]]
     cells = {(c["model"], c["layer"], c["t"], c["conditioning"]): c for c in result["cells"].values()}
     rows = []
     for label in (*_models(result), "untrained"):
         for layer in result["layers"].get(label, ()):
             at = cells[label, layer, first, said]
             row = [f"{label}, {layer}", *_purity(at)]
-            for name in ("Diff-C", "Diff-C, few images"):
-                read = [cells.get((label, layer, t, said)) for t in result["timesteps"]]
-                row += ["" if cell is None else f"{100 * READING[name](cell)['top1']:.1f}" for cell in read]
+            for read in READING.values():
+                found = [cells.get((label, layer, t, said)) for t in result["timesteps"]]
+                row += ["" if cell is None else f"{100 * read(cell)['top1']:.1f}" for cell in found]
             rows.append(row)
     return f"{said} prompt; purity at t = {first}.\n\n" + markdown(heads, rows)
 
@@ -181,7 +178,7 @@ def _caption(result: dict[str, Any]) -> str:
     cells = len(result["cells"])
     return (
         f"`{result['command']}`; {result['settings']['count']} scenes, {cells} cells,"
-        f" {result['provenance']['workers']} processes on {machine.get('cpu', machine.get('device', 'a CPU'))}{took}."
+        f" {result['provenance']['workers']} processes on {machine['device']}{took}."
     )
 
 

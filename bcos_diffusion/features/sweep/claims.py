@@ -9,14 +9,12 @@ from bcos_diffusion.evaluation.page.results import Number, number
 from bcos_diffusion.evaluation.statistics import bootstrap_spearman
 from bcos_diffusion.features.sweep.field import TRANSFORMER, UNET
 from bcos_diffusion.features.sweep.found import Found, Values
-from bcos_diffusion.features.sweep.margins import baseline_row, margin
+from bcos_diffusion.features.sweep.margins import AT_REFERENCE, baseline_row, margin
 from bcos_diffusion.features.sweep.measure import OBJECT
 from bcos_diffusion.features.sweep.measures import (
     DIFF_C,
     DIFF_C_FEW,
     JUDGED,
-    LINEAR,
-    LINEAR_FEW,
     SIGMA,
     TOP_SHARE,
     Measure,
@@ -209,16 +207,13 @@ def _best_of(found: Found, one: str, two: str, measure: Measure) -> Leg:
 
 
 def _over(baseline: str) -> Judge:
-    """The best layer of a model against a baseline at the reference: its best layer, or the pixels.
-
-    By the linear probe too, which reads more of pixels than Diff-C does.
-    """
+    """The best layer of a model against a baseline at the reference: its best layer, or the pixels."""
 
     def judge(found: Found, label: str) -> tuple[tuple[Leg, ...], str]:
         if not baseline_row(found, baseline):
             return (), "the sweep has no such baseline"
         legs = []
-        for measure in (*JUDGED, LINEAR, LINEAR_FEW):
+        for measure in AT_REFERENCE:
             known = margin(found, label, baseline, measure)
             if known is None:
                 legs.append(_unknown(measure))

@@ -8,19 +8,11 @@ from typing import Any
 
 from bcos_diffusion.evaluation.page.results import Number
 from bcos_diffusion.features.sweep.found import Found, Values
-from bcos_diffusion.features.sweep.measures import (
-    DIFF_C,
-    DIFF_C_FEW,
-    LINEAR,
-    LINEAR_FEW,
-    SIGMA,
-    TOP_SHARE,
-    Measure,
-)
+from bcos_diffusion.features.sweep.measures import JUDGED, LINEAR, LINEAR_FEW, PROBES, Measure
 from bcos_diffusion.features.sweep.plan import NOISED, PIXELS, UNTRAINED
 
-AT_REFERENCE: tuple[Measure, ...] = (SIGMA, TOP_SHARE, DIFF_C, DIFF_C_FEW, LINEAR, LINEAR_FEW)
-OVER_TIMESTEPS: tuple[Measure, ...] = (DIFF_C, DIFF_C_FEW, LINEAR, LINEAR_FEW)
+AT_REFERENCE: tuple[Measure, ...] = (*JUDGED, LINEAR, LINEAR_FEW)
+"""What baselines are compared in: by the linear probe too, which reads more of pixels than Diff-C does."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +41,7 @@ def margins(found: Found) -> list[dict[str, Any]]:
     """Every margin as JSON-ready values: all measures at the reference, probes at every timestep."""
     rows = []
     for t in found.timesteps:
-        measures: Sequence[Measure] = AT_REFERENCE if t == found.reference[0] else OVER_TIMESTEPS
+        measures: Sequence[Measure] = AT_REFERENCE if t == found.reference[0] else PROBES
         for label in found.models:
             for measure in measures:
                 for baseline in found.baselines:

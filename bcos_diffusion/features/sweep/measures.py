@@ -128,6 +128,7 @@ DIFF_C = AccuracyMeasure("Diff-C")
 DIFF_C_FEW = AccuracyMeasure("Diff-C, few images", path=("few", "diff_c"))
 LINEAR_FEW = AccuracyMeasure("linear probe, few images", path=("few", "linear"))
 SIGMA, TOP_SHARE, LINEAR = sigma(), top_share(), linear()
+PROBES = (DIFF_C, DIFF_C_FEW, LINEAR, LINEAR_FEW)
 JUDGED: tuple[Measure, ...] = (SIGMA, TOP_SHARE, DIFF_C, DIFF_C_FEW)
 """What claims are judged by: the paper's two measures, and each without its weakness on scenes: σ_label depends on the
 numbering of classes, and Diff-C is near its ceiling where it has many images."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from bcos_diffusion.features.sweep.found import Found
-from bcos_diffusion.features.sweep.margins import AT_REFERENCE, OVER_TIMESTEPS, margin
-from bcos_diffusion.features.sweep.measures import DIFF_C, DIFF_C_FEW, LINEAR, LINEAR_FEW, Measure
+from bcos_diffusion.features.sweep.margins import AT_REFERENCE, margin
+from bcos_diffusion.features.sweep.measures import PROBES, Measure
 from bcos_diffusion.features.sweep.page.grids import cell, number_cell
 from bcos_diffusion.features.sweep.plan import IMAGE, PIXELS, UNTRAINED
 from bcos_diffusion.page.section import Cell, Section, Table
@@ -16,7 +16,7 @@ def section(found: Found) -> Section:
     """Margins at the reference in every measure, and over timesteps."""
     t = found.reference[0]
     tables = [_at_reference(found, label) for label in found.models]
-    tables += [_over_timesteps(found, label, m) for label in found.models for m in OVER_TIMESTEPS]
+    tables += [_over_timesteps(found, label, m) for label in found.models for m in PROBES]
     return Section(
         "baselines",
         "Against pixels and random features",
@@ -37,7 +37,7 @@ def _clean(found: Found) -> list[str]:
     image = found.cell(PIXELS, IMAGE, 0)
     if image is None:
         return []
-    told = ", ".join(f"{m.name} {m.show(m.read(image))}" for m in (DIFF_C, DIFF_C_FEW, LINEAR, LINEAR_FEW))
+    told = ", ".join(f"{m.name} {m.show(m.read(image))}" for m in PROBES)
     return [f"Of clean images, which no network here was given: {told}."]
 
 

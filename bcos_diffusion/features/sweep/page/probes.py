@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from bcos_diffusion.features.sweep.found import Found
 from bcos_diffusion.features.sweep.measure import OBJECT
-from bcos_diffusion.features.sweep.measures import DIFF_C, DIFF_C_FEW, LINEAR, LINEAR_FEW, AccuracyMeasure, linear
+from bcos_diffusion.features.sweep.measures import DIFF_C, DIFF_C_FEW, PROBES, AccuracyMeasure, linear
 from bcos_diffusion.features.sweep.page.grids import (
     BEST_UNTRAINED,
     cell,
@@ -17,7 +17,6 @@ from bcos_diffusion.features.sweep.page.grids import (
 from bcos_diffusion.features.sweep.plan import NOISED
 from bcos_diffusion.page.section import Cell, Chart, Line, Section, Table
 
-PROBES = (DIFF_C, DIFF_C_FEW, LINEAR, LINEAR_FEW)
 BESIDE = 0.4
 """Of the distance of two layers, what a chart has beside the first and the last, for their names."""
 
