@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -88,6 +89,22 @@ def predicted_x_0(
         return predicted
     mean = pair_mean(x_t) if update == "homogeneous" else MU * constant
     return (x_t - (1 - alpha_bar.sqrt()) * mean - (1 - alpha_bar).sqrt() * SIGMA * predicted) / alpha_bar.sqrt()
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """Classifier-free guidance of a run. scale: 1 for none; unguided_below: at smaller timesteps there is none either.
+
+    The last steps draw detail, where the gap between the two predictions is error more than meaning, and a scale above
+    one enlarges it (Kynkäänniemi et al. 2024, "Applying Guidance in a Limited Interval").
+    """
+
+    scale: float = 1.0
+    unguided_below: int = 0
+
+    def at(self, t: int) -> float:
+        """The scale at a timestep."""
+        return self.scale if t >= self.unguided_below else 1.0
 
 
 def guide(x_cond: Tensor, x_uncond: Tensor, scale: float) -> Tensor:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bcos_diffusion.diffusion import Guidance
 from bcos_diffusion.encoding import decode
 from bcos_diffusion.explanation.phrases import Group, groups, require_phrases
 from bcos_diffusion.explanation.regions import Box, RegionReport, report
@@ -36,7 +37,7 @@ class Explanation:
     prompt: str
     seed: int
     steps: int
-    guidance: float
+    guidance: Guidance
     update: str
     model: str
     trace: Trace
@@ -103,7 +104,8 @@ class Explanation:
             "negative_prompt": self.negative_prompt,
             "seed": self.seed,
             "steps": self.steps,
-            "guidance": self.guidance,
+            "guidance": self.guidance.scale,
+            "unguided_below": self.guidance.unguided_below,
             "update": self.update,
             "model": self.model,
             "completeness": self.completeness,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bcos_diffusion.diffusion import Guidance
 from bcos_diffusion.explanation.trace import Source, signal_tokens
 from bcos_diffusion.networks.denoiser import Conditioning
 from bcos_diffusion.start import Start
@@ -27,7 +28,7 @@ class Job:
     first: Tensor
     alpha_bar: Tensor
     steps: int
-    guidance: float
+    guidance: Guidance
     update: str
     start: Start | None = None
 

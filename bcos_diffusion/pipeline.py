@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import torch
 from torch import Tensor
 
-from bcos_diffusion.diffusion import T, noise_schedule, sample
+from bcos_diffusion.diffusion import Guidance, T, noise_schedule, sample
 from bcos_diffusion.encoding import decode
 from bcos_diffusion.explanation.trace import Trace, Watcher, predict_x_0, trace, trace_batch
 from bcos_diffusion.hub import local_folder
@@ -35,11 +35,12 @@ FORMAT = "bcos_diffusion/1"
 
 @dataclass(frozen=True)
 class Defaults:
-    """How a model is best sampled, stored beside its weights."""
+    """How a model is best sampled, stored beside its weights. guidance: the scale; unguided_below: as for Guidance."""
 
     steps: int = 25
     guidance: float = 2.0
     update: str = "homogeneous"
+    unguided_below: int = 0
 
 
 class BcosDiffusionPipeline:
@@ -150,16 +151,16 @@ class BcosDiffusionPipeline:
         steps are those from the start on. Raises ValueError for empty prompts, unknown words, too long a prompt, and
         for steps and a size that the model cannot run.
         """
-        steps, guidance, update = self._settings(steps, guidance, update, start)
+        steps, guided, update = self._settings(steps, guidance, update, start)
         size = self.default_size if size is None else size
         self.model.unet.check_size(*size)
         batches = [self.tokenize(p, n) for p, n in zip(prompts, negative_prompts, strict=True)]
         # One by one, since the batch a prompt is read in may change the last bit of what is read.
-        text = join([self.condition(batch, guidance) for batch in batches])
+        text = join([self.condition(batch, guided.scale) for batch in batches])
         first = torch.stack([first_state(seed, size, start, self.alpha_bar) for seed in seeds])
         first = first.to(self.model.device, self.dtype)
         alpha_bar = self.alpha_bar[: _last_timestep(start)].to(self.dtype)
-        return Job(TextBatch.concatenate(batches), text, first, alpha_bar, steps, guidance, update, start)
+        return Job(TextBatch.concatenate(batches), text, first, alpha_bar, steps, guided, update, start)
 
     def explain(
         self,
@@ -242,7 +243,7 @@ class BcosDiffusionPipeline:
         return decode(drawn).clamp(0, 1)
 
     def _sample(
-        self, text: Conditioning, rows: int, x_T: Tensor, steps: int, guidance: float, update: str,
+        self, text: Conditioning, rows: int, x_T: Tensor, steps: int, guidance: Guidance, update: str,
         alpha_bar: Tensor | None = None, callback: Callable[[int, Tensor, Tensor], None] | None = None,
     ) -> Tensor:  # fmt: skip
         """Run the plain sampler over prompts ``[N * rows]`` from ``x_T`` ``[N, 6, H, W]``."""
@@ -255,7 +256,7 @@ class BcosDiffusionPipeline:
 
     def _settings(
         self, steps: int | None, guidance: float | None, update: str | None, start: Start | None = None
-    ) -> tuple[int, float, str]:
+    ) -> tuple[int, Guidance, str]:
         """Steps, guidance and update, the model's own where not given; ValueError for steps that cannot be taken."""
         most = _last_timestep(start)
         steps = min(self.defaults.steps, most) if steps is None else steps
@@ -264,7 +265,7 @@ class BcosDiffusionPipeline:
             raise ValueError(f"steps must be between 1 and {most}{from_where}, got {steps}")
         return (
             steps,
-            self.defaults.guidance if guidance is None else guidance,
+            Guidance(self.defaults.guidance if guidance is None else guidance, self.defaults.unguided_below),
             self.defaults.update if update is None else update,
         )
 

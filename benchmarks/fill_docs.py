@@ -60,7 +60,7 @@ def evaluation(result: dict[str, Any]) -> str:
     settings = result["settings"]
     caption = (
         f"Model `{result['name']}`, {result['prompts']} test prompts, {result['regime_a']['scenes']} test scenes,"
-        f" {settings['steps']} steps, guidance {settings['guidance']}"
+        f" {settings['steps']} steps, guidance {settings['guidance']} down to t = {settings['unguided_below']}"
     )
     return f"{caption}; 95% bootstrap intervals.\n\n" + markdown(["measure", "target", "reached"], rows)
 
@@ -107,11 +107,17 @@ def cost(result: dict[str, Any]) -> str:
 
 def guidance(result: dict[str, Any]) -> str:
     """What guidance does to the pictures of a model."""
-    columns = ("found", "found_when_alone", "relation_holds", "background", "words")
-    heads = ["guidance", "objects found %", "one object found %", "two found, as the relation says %",
-             "background as named %", "words %"]  # fmt: skip
-    rows = [[f"{row['guidance']:g}", *(f"{100 * row[name]:.1f}" for name in columns)] for row in result["rows"]]
-    return f"scenes-32, {result['prompts']} prompts; {result['machine']['device']}.\n\n" + markdown(heads, rows)
+    features = list(result["rows"][0]["frechet"])
+    columns = ("objects", "relation", "counts", "words")
+    heads = ["guidance", "down to t", *(f"Fréchet distance, {name} ↓" for name in features), "named objects drawn, % ↑",
+             "arranged as named, % ↑", "as many as named, % ↑", "words %"]  # fmt: skip
+    rows = [
+        [f"{row['guidance']:g}", str(row["unguided_below"]), *(f"{row['frechet'][name]:.3f}" for name in features),
+         *(f"{row[name]:.1f}" for name in columns)]
+        for row in result["rows"]
+    ]  # fmt: skip
+    caption = f"{result['model']}, {result['pictures']} pictures of validation captions, {result['steps']} steps"
+    return f"{caption}; {result['machine']['device']}.\n\n" + markdown(heads, rows)
 
 
 def zoo(result: dict[str, Any]) -> str:

@@ -72,7 +72,7 @@ def whole(drawing: Drawing, frames: Sequence[dict[str, Any]], scored: Sequence[S
         "negative_prompt": found.negative_prompt,
         "seed": found.seed,
         "steps": found.steps,
-        "guidance": found.guidance,
+        "guidance": found.guidance.scale,
         "model": found.model,
         "size": [found.image.shape[2], found.image.shape[1]],
         "words": words,

@@ -89,7 +89,10 @@ def evaluate(
         raise ValueError(f"workers must be at least 1, got {workers}")
     drawing = Sampling(model=model, seed=seed, steps=steps, guidance=guidance, device=device)
     pipeline = drawing.load()
-    ordinary = replace(drawing, model=twin).load() if twin is not None else None
+    ordinary = None
+    if twin is not None:
+        ordinary = replace(drawing, model=twin).load()
+        ordinary.defaults = pipeline.defaults  # both draw in the same way
     options = _options(pipeline, drawing, amount)
     _require_writable(out)
     result, setup = _measure(out / KEPT, pipeline, ordinary, options, parts, workers, mine)
@@ -152,7 +155,7 @@ def _options(pipeline: BcosDiffusionPipeline, drawing: Sampling, amount: Amount)
     return Options(
         scenes=amount.scenes, validation=amount.validation, runs=amount.runs,
         costly_scenes=amount.costly_scenes, seed=drawing.seed,
-        steps=steps, guidance=guidance, update=update,
+        steps=steps, guidance=guidance.scale, update=update,
     )  # fmt: skip
 
 
@@ -216,6 +219,7 @@ def _missing(folder: Path, pipeline: BcosDiffusionPipeline) -> dict[str, Any]:
                 return {"left_out": str(error)}
 
     settings = {"weights": weights_digest(pipeline.model), "segmenter": segmenter.name, **asdict(sizes)}
+    settings |= asdict(pipeline.defaults)
     return kept(folder / "missing.json", settings, work)
 
 
@@ -234,7 +238,8 @@ def _quality(path: Path, pipeline: BcosDiffusionPipeline, options: Options, pict
                 advance()
 
         work = partial(quality, pipeline, pictures, seed, steps, guidance, advance=tick)
-        return kept(path, settings | {"guidance": guidance}, work)
+        drawn_with = {"guidance": guidance, "unguided_below": pipeline.defaults.unguided_below}
+        return kept(path, settings | drawn_with, work)
 
 
 def _command(given: Mapping[str, Any], out: Path) -> str:

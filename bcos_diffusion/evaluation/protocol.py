@@ -128,6 +128,7 @@ def settings(setup: Setup) -> dict[str, Any]:
                 "weights": weights_digest(contender.pipeline.model),
                 "dtype": str(contender.pipeline.dtype).removeprefix("torch."),
                 "device": contender.pipeline.model.device.type,
+                "unguided_below": contender.pipeline.defaults.unguided_below,
                 "methods": {key: _described(method) for key, method in contender.methods.items()},
             }
             for name, contender in setup.contenders.items()
@@ -165,7 +166,8 @@ def result(setup: Setup, out: Path, left_out: Mapping[str, str] = {}) -> dict[st
         "complete": all(map(folder.has, shards)),
         "shards": {"done": sum(map(folder.has, shards)), "all": len(shards)},
         "seconds": folder.seconds(shards),
-        "settings": {name: getattr(options, name) for name in vars(options)} | {"levels": list(SHARES)},
+        "settings": vars(options)
+        | {"levels": list(SHARES), "unguided_below": setup.contender.pipeline.defaults.unguided_below},
         "provenance": {
             **{f"{n}_sha256": weights_digest(c.pipeline.model) for n, c in setup.contenders.items()},
             "segmenter": _name(setup.segmenter),

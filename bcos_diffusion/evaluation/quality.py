@@ -46,8 +46,9 @@ def quality(
     guidance: float | None = None,
     segmenter: Segmenter | None = None,
     advance: Callable[[int], object] = lambda pictures: None,
+    split: str = "test",
 ) -> dict[str, Any]:
-    """Draw ``count`` captions of test scenes, from seeds ``seed, seed + 1, …``, and measure the pictures.
+    """Draw ``count`` captions of a split's scenes, from seeds ``seed, seed + 1, …``, and measure the pictures.
 
     steps, guidance: the pipeline's own by default; advance: told how many more pictures are drawn. ``drawn`` and
     ``real`` (the captions' own scenes) have ``frechet`` and ``kernel``, by extractor, and what :func:`accuracy` says;
@@ -58,7 +59,7 @@ def quality(
         raise ValueError(f"count must be at least {LEAST}, got {count}")
     library("metric_fid")  # told before minutes of drawing
     judged_by = segmenter or Segmenter.of(pipeline)
-    scenes = Scenes(size=pipeline.default_size[0], split="test")
+    scenes = Scenes(size=pipeline.default_size[0], split=split)
     real, captions = scenes.batch(range(count))
     reference, _ = scenes.batch(range(count, 2 * count))
     words = [caption.split() for caption in captions]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from bcos_diffusion.diffusion import ddim_path, ddim_step
+from bcos_diffusion.diffusion import Guidance, ddim_path, ddim_step
 from bcos_diffusion.explanation.trace import predict_x_0
 from bcos_diffusion.networks.denoiser import Conditioning, Denoiser
 from bcos_kernels.mode import explanation_mode
@@ -42,7 +42,7 @@ def pull_back(
     first: Tensor,
     alpha_bar: Tensor,
     steps: int,
-    guidance: float,
+    guidance: Guidance,
     update: str = "homogeneous",
     cotangent: Tensor | None = None,
     by_head: bool = False,

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bcos_diffusion.diffusion import guide, predicted_x_0, sample
+from bcos_diffusion.diffusion import Guidance, guide, predicted_x_0, sample
 from bcos_diffusion.networks.denoiser import Conditioning, Denoiser
 from bcos_kernels.mode import stacked
 
@@ -76,7 +76,7 @@ def predict_x_0(
     state: Tensor,
     t: int,
     alpha_bar: Tensor,
-    guidance: float,
+    guidance: Guidance,
     update: str,
     constant: Tensor | float = 1.0,
 ) -> Tensor:
@@ -95,7 +95,9 @@ def predict_x_0(
     else:
         predicted = unet(batch, timesteps, text)
     predicted = predicted.unflatten(0, (parts, n, rows))
-    predicted = guide(predicted[:, :, 0], predicted[:, :, 1], guidance) if rows == 2 else predicted[:, :, 0]
+    scale = guidance.at(t)
+    alone = rows == 1 or scale == 1.0
+    predicted = predicted[:, :, 0] if alone else guide(predicted[:, :, 0], predicted[:, :, 1], scale)
     return predicted_x_0(predicted, state, alpha_bar, unet.predicts, update, constant)
 
 
@@ -106,7 +108,7 @@ def push(
     state: Tensor,
     alpha_bar: Tensor,
     steps: int,
-    guidance: float,
+    guidance: Guidance,
     update: str,
     constant: Tensor,
     watch: Watcher | None = None,
@@ -126,7 +128,7 @@ def trace(
     x_T: Tensor,
     alpha_bar: Tensor,
     steps: int = 25,
-    guidance: float = 1.0,
+    guidance: Guidance = Guidance(),
     update: str = "homogeneous",
     callback: Callable[[int, Tensor], None] | None = None,
 ) -> Trace:
@@ -176,7 +178,7 @@ def trace_batch(
     x_T: Tensor,
     alpha_bar: Tensor,
     steps: int = 25,
-    guidance: float = 1.0,
+    guidance: Guidance = Guidance(),
     update: str = "homogeneous",
     watch: Watcher | None = None,
 ) -> list[Trace]:

@@ -60,7 +60,7 @@ class GeneratedImages(Images):
         self.pipeline, self.prompts, self.seed, self.reads = pipeline, tuple(prompts), seed, reads
         job = pipeline.job(list(dict.fromkeys(prompts))[:1], [None], [seed], steps, guidance)
         self.reads_runs = reads == "run"
-        self.steps, self.guidance, self.update = job.steps, job.guidance, job.update
+        self.steps, self.guidance, self.update = job.steps, job.guidance.scale, job.update
         self.words = pipeline.model.tokenizer.encode(list(prompts)).words
         self.size = pipeline.default_size[0]
         factors = {name: SCENE_CLASSES[name] for name in ("colour", "count")}
@@ -76,6 +76,7 @@ class GeneratedImages(Images):
     def settings(self) -> dict[str, Any]:
         """The model, by the hash of its weights, the prompts and how they are drawn."""
         how = {"steps": self.steps, "guidance": self.guidance, "update": self.update, "reads": self.reads}
+        how |= {"unguided_below": self.pipeline.defaults.unguided_below}
         model = {"model": self.pipeline.name, "weights": weights_digest(self.pipeline.model)}
         return {"kind": self.kind, **model, "seed": self.seed, **how, "prompts": list(self.prompts)}
 

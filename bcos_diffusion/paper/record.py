@@ -42,7 +42,8 @@ def described(figure: str, sampling: Sampling, pipeline: BcosDiffusionPipeline) 
         "sampling": {
             "seed": sampling.seed,
             "steps": steps,
-            "guidance": guidance,
+            "guidance": guidance.scale,
+            "unguided_below": guidance.unguided_below,
             "update": update,
             "negative_prompt": sampling.negative_prompt,
             "dtype": sampling.dtype,

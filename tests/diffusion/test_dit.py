@@ -15,7 +15,7 @@ from references.tiny_run import saved, tiny_config
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bcos_diffusion.diffusion import noise_schedule, paired_noise
+from bcos_diffusion.diffusion import Guidance, noise_schedule, paired_noise
 from bcos_diffusion.explain import explain
 from bcos_diffusion.explanation.trace import signal_tokens, trace
 from bcos_diffusion.model import TextToImage
@@ -153,7 +153,7 @@ def test_forward_and_backward_are_adjoint(time_conditioning: str) -> None:
 @pytest.mark.parametrize("time_conditioning", ["scale", "additive"])
 def test_a_run_is_the_sum_of_its_parts(time_conditioning: str, update: str) -> None:
     made, text = network(time_conditioning=time_conditioning), prompt()
-    result = trace(made, text, signal_tokens(text.mask), start(), noise_schedule().double(), 4, 2.5, update)
+    result = trace(made, text, signal_tokens(text.mask), start(), noise_schedule().double(), 4, Guidance(2.5), update)
     assert len(result.tokens) == 5 and (result.tokens.flatten(1).abs().amax(1) > 0).all()
     assert (result.image - result.total).norm() / result.image.norm() < 1e-9
     assert result.time.eq(0).all() == (time_conditioning == "scale")

@@ -8,7 +8,7 @@ import torch
 from references.paper_models import TINY, copy_from, layer_counts, shaken, stable_diffusion
 from torch import Tensor, nn
 
-from bcos_diffusion.diffusion import noise_schedule, paired_noise
+from bcos_diffusion.diffusion import Guidance, noise_schedule, paired_noise
 from bcos_diffusion.explanation.trace import signal_tokens, trace
 from bcos_diffusion.networks.denoiser import Conditioning
 from bcos_diffusion.networks.paper_unet import PaperUNet, PaperUNetConfig
@@ -98,7 +98,7 @@ def test_ordinary_layers_compute_what_stable_diffusion_computes(blocks: int) -> 
 def test_a_run_is_the_sum_of_its_parts(time_conditioning: str, predicts: str, update: str) -> None:
     unet, text = network(time_conditioning=time_conditioning, predicts=predicts), prompt()
     sources = signal_tokens(text.mask)
-    result = trace(unet, text, sources, start(), noise_schedule().double(), 4, 2.5, update)
+    result = trace(unet, text, sources, start(), noise_schedule().double(), 4, Guidance(2.5), update)
     assert len(result.tokens) == 5 and (result.tokens.flatten(1).abs().amax(1) > 0).all()
     assert (result.image - result.total).norm() / result.image.norm() < 1e-9
     assert result.time.eq(0).all() == (time_conditioning == "scale")

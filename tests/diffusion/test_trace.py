@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from bcos_diffusion.diffusion import noise_schedule, paired_noise
+from bcos_diffusion.diffusion import Guidance, noise_schedule, paired_noise
 from bcos_diffusion.explanation.trace import Source, signal_tokens, trace
 from bcos_diffusion.model import TextToImage
 from bcos_diffusion.networks.denoiser import Conditioning
@@ -42,7 +42,7 @@ def start(seed: int = 0) -> torch.Tensor:
 def test_a_run_is_the_sum_of_its_parts(update: str, time_conditioning: str) -> None:
     model = tiny_model(time_conditioning)
     text, sources = prompt(model)
-    result = trace(model.unet, text, sources, start(), noise_schedule().double(), 5, 2.5, update)
+    result = trace(model.unet, text, sources, start(), noise_schedule().double(), 5, Guidance(2.5), update)
     assert (result.image - result.total).norm() / result.image.norm() < 1e-9
     assert len(result.tokens) == 4
     if time_conditioning == "scale":
@@ -58,7 +58,7 @@ def test_forward_maps_equal_the_backward_pass() -> None:
     text = Conditioning(text.values[:1].detach().requires_grad_(), text.keys[:1], text.mask[:1])
     x_T, alpha_bar = start(), noise_schedule().double()
     sources = signal_tokens(text.mask)
-    result = trace(model.unet, text, sources, x_T, alpha_bar, 1, 1.0)
+    result = trace(model.unet, text, sources, x_T, alpha_bar, 1)
     with explanation_mode():
         x_hat = model.unet(x_T[None], torch.tensor([999]), text)
     (gradient,) = torch.autograd.grad(x_hat.sum(), text.values)

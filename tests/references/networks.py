@@ -55,7 +55,7 @@ def drawn(pipeline: BcosDiffusionPipeline, text: Conditioning, null: Conditionin
     def denoise(x_t: Tensor, t: int) -> Tensor:
         time = torch.tensor([t])
         both = (step(pipeline, text, x_t, time), step(pipeline, null, x_t, time))
-        return guide(*both, job.guidance)
+        return guide(*both, job.guidance.at(t))
 
     return sample(denoise, job.first[number : number + 1], job.alpha_bar, job.steps, job.update)
 

@@ -8,6 +8,7 @@ from references.networks import pipeline_of, states, step
 
 from bcos_diffusion.baselines.ablation import LeaveOneOut
 from bcos_diffusion.baselines.removal import replacements
+from bcos_diffusion.diffusion import Guidance
 from bcos_diffusion.evaluation.words import group
 from bcos_diffusion.model import TextToImage
 from bcos_diffusion.networks.denoiser import Conditioning
@@ -61,7 +62,8 @@ def drawn_without(pipeline: BcosDiffusionPipeline, number: int, seed: int, guida
     null = pipeline.model.condition(pipeline.model.tokenizer.encode_null(1))
     pairs = [text] if guidance == 1 else [text, null]
     read = Conditioning(*(torch.cat([getattr(row, name) for row in pairs]) for name in ("values", "keys", "mask")))
-    return pipeline._sample(read, len(pairs), pipeline.initial_noise(seed)[None], 2, guidance, "homogeneous")[0]
+    first = pipeline.initial_noise(seed)[None]
+    return pipeline._sample(read, len(pairs), first, 2, Guidance(guidance), "homogeneous")[0]
 
 
 @pytest.mark.parametrize("guidance", [1.0, 2.5])

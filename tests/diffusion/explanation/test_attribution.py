@@ -7,6 +7,7 @@ from references.networks import pipeline_of, states
 from references.tiny import tiny_pipeline
 
 from bcos_diffusion.baselines.subject import one_step, whole_run
+from bcos_diffusion.diffusion import Guidance
 from bcos_diffusion.explain import explain
 from bcos_diffusion.explanation.attribution import Exact, contributions_of_words
 from bcos_diffusion.explanation.reduction import REDUCTIONS, pixel_values
@@ -89,7 +90,7 @@ def test_the_null_image_is_that_of_no_prompt() -> None:
     pipeline = tiny_pipeline()
     job = pipeline.job(["cat"], ["dog"], [2], steps=2, guidance=1.0)
     text = pipeline.model.condition(pipeline.model.tokenizer.encode_null(1))
-    expected = pipeline._sample(text, 1, job.first, 2, 1.0, "homogeneous")
+    expected = pipeline._sample(text, 1, job.first, 2, Guidance(), "homogeneous")
     torch.testing.assert_close(whole_run(pipeline, job, 0).null_image(), expected)
 
 
