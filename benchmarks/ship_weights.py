@@ -49,10 +49,11 @@ def main() -> None:
     parser.add_argument("--name", required=True)
     parser.add_argument("--steps", type=int, default=25)
     parser.add_argument("--guidance", type=float, default=2.0)
+    parser.add_argument("--unguided-below", type=int, default=0, help="timestep below which there is no guidance")
     parser.add_argument("--weights", type=Path, help="pipeline folder to ship, if not the run's own")
     options = parser.parse_args()
     trained = BcosDiffusionPipeline.from_pretrained(options.weights or options.run / "pipeline")
-    defaults = Defaults(steps=options.steps, guidance=options.guidance)
+    defaults = Defaults(options.steps, options.guidance, unguided_below=options.unguided_below)
     shipped = BcosDiffusionPipeline(trained.model, defaults, options.name)
     out = SHIPPED.parent / options.name
     shipped.save_pretrained(out, dtype=torch.bfloat16)

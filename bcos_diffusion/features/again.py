@@ -15,6 +15,7 @@ from bcos_diffusion.features.pipeline_subject import PipelineSubject
 from bcos_diffusion.features.plan import Plan
 from bcos_diffusion.features.store import FeatureStore
 from bcos_diffusion.features.subject import Subject
+from bcos_diffusion.pipeline import BcosDiffusionPipeline, Defaults
 
 _AT_ONCE = 32
 
@@ -52,5 +53,7 @@ def _drawn_again(store: FeatureStore, subject: Subject) -> GeneratedImages:
     source = store.index["images"]
     if not isinstance(subject, PipelineSubject) or source["weights"] != subject.settings()["weights"]:
         raise ValueError(f"the pictures of {store.folder} were drawn by another model, {source['model']}")
-    given = {name: source[name] for name in ("prompts", "seed", "reads", "steps", "guidance")}
-    return GeneratedImages(subject.pipeline, **given)
+    pipeline = subject.pipeline
+    sampler = Defaults(**{name: source[name] for name in ("steps", "guidance", "update", "unguided_below")})
+    pipeline = BcosDiffusionPipeline(pipeline.model, sampler, pipeline.name)
+    return GeneratedImages(pipeline, source["prompts"], source["seed"], source["reads"])

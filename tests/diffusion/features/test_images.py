@@ -10,10 +10,11 @@ from PIL import Image
 from bcos_diffusion.diffusion import ddim_timesteps
 from bcos_diffusion.encoding import decode
 from bcos_diffusion.features import FeatureStore, FolderImages, GeneratedImages, Plan, SceneImages, extract
+from bcos_diffusion.features.again import Again
 from bcos_diffusion.features.conditions import GENERIC, check, found_objects, generic, texts
 from bcos_diffusion.features.scene_labels import POSITIONS
 from bcos_diffusion.features.subject import load_subject
-from bcos_diffusion.pipeline import BcosDiffusionPipeline
+from bcos_diffusion.pipeline import BcosDiffusionPipeline, Defaults
 from bcos_diffusion.scenes import COLOURS
 
 
@@ -135,6 +136,22 @@ def test_features_of_runs_are_kept_with_their_pictures(model: Path, tmp_path: Pa
     noised = GeneratedImages(subject.pipeline, PROMPTS, seed=5, steps=4)
     with pytest.raises(ValueError, match=r"images\.reads was 'run', now 'noised'"):
         extract(subject, Plan(noised, 10, ("up_ft0",), (700,), ("caption",), batch=4), tmp_path)
+
+
+def test_runs_are_drawn_again_as_they_were(model: Path, tmp_path: Path) -> None:
+    subject = load_subject(model)
+    subject.pipeline.defaults = Defaults(4, 3.0, unguided_below=600)
+    images = GeneratedImages(subject.pipeline, PROMPTS[:4], seed=5, reads="run")
+    store = extract(subject, Plan(images, 4, ("up_ft0",), (200,), ("caption",), batch=4), tmp_path)
+    assert store is not None
+    seen = images.states([0, 1, 2, 3], 200)
+    other = load_subject(model)
+    other.pipeline.defaults = Defaults(7, 1.5)
+    again = Again(store, other).every_x_t(200)
+    assert seen is not None and torch.equal(again, seen[0].float())
+    guided = GeneratedImages(other.pipeline, PROMPTS[:4], seed=5, reads="run", steps=4, guidance=3.0)
+    longer = guided.states([0, 1, 2, 3], 200)
+    assert longer is not None and not torch.equal(longer[0], seen[0])
 
 
 def test_targets_are_what_the_segmenter_sees() -> None:
