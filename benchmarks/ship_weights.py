@@ -45,14 +45,14 @@ def draw_curves(entries: list[dict[str, float]], path: Path) -> None:
 def main() -> None:
     """Ship a run."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--run", type=Path, required=True, action="append", help="in order, where there are several")
     parser.add_argument("--name", required=True)
     parser.add_argument("--steps", type=int, default=25)
     parser.add_argument("--guidance", type=float, default=2.0)
     parser.add_argument("--unguided-below", type=int, default=0, help="timestep below which there is no guidance")
     parser.add_argument("--weights", type=Path, help="pipeline folder to ship, if not the run's own")
     options = parser.parse_args()
-    trained = BcosDiffusionPipeline.from_pretrained(options.weights or options.run / "pipeline")
+    trained = BcosDiffusionPipeline.from_pretrained(options.weights or options.run[-1] / "pipeline")
     defaults = Defaults(options.steps, options.guidance, unguided_below=options.unguided_below)
     shipped = BcosDiffusionPipeline(trained.model, defaults, options.name)
     out = SHIPPED.parent / options.name
