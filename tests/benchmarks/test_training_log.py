@@ -1,9 +1,12 @@
 """The log that is kept of a training of several runs."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
+
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 import training_log
 
 
