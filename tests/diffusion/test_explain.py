@@ -44,8 +44,8 @@ def test_shares_budget_and_completeness(
 def test_the_json_has_every_value_and_its_names() -> None:
     values = json.loads(json.dumps(explained().to_dict(), allow_nan=False))
     assert set(values) == {
-        "prompt", "negative_prompt", "seed", "steps", "guidance", "update", "model", "completeness", "budget",
-        "reconstruction_mse", "raw_reconstruction_mse", "size", "start", "tokens", "words",
+        "prompt", "negative_prompt", "seed", "steps", "guidance", "unguided_below", "update", "model", "completeness",
+        "budget", "reconstruction_mse", "raw_reconstruction_mse", "size", "start", "tokens", "words",
     }  # fmt: skip
     assert set(values["budget"]) == {"tokens", "x_T", "time", "other"}
     assert (values["prompt"], values["seed"], values["steps"], values["model"]) == (PROMPT, 3, 4, "tiny")
