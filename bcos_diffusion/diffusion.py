@@ -106,6 +106,10 @@ class Guidance:
         """The scale at a timestep."""
         return self.scale if t >= self.unguided_below else 1.0
 
+    def to_dict(self) -> dict[str, float]:
+        """As settings and results name it."""
+        return {"guidance": self.scale, "unguided_below": self.unguided_below}
+
 
 def guide(x_cond: Tensor, x_uncond: Tensor, scale: float) -> Tensor:
     """Classifier-free guidance: linear in both predictions, so it is explained exactly."""

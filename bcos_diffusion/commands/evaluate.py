@@ -218,8 +218,8 @@ def _missing(folder: Path, pipeline: BcosDiffusionPipeline) -> dict[str, Any]:
             except ValueError as error:  # a model that draws every object, or none, or that cannot be explained
                 return {"left_out": str(error)}
 
-    settings = {"weights": weights_digest(pipeline.model), "segmenter": segmenter.name, **asdict(sizes)}
-    settings |= asdict(pipeline.defaults)
+    of_model = {"weights": weights_digest(pipeline.model), **asdict(pipeline.defaults)}
+    settings = {**of_model, "segmenter": segmenter.name, **asdict(sizes)}
     return kept(folder / "missing.json", settings, work)
 
 
@@ -229,7 +229,8 @@ def _quality(path: Path, pipeline: BcosDiffusionPipeline, options: Options, pict
     from bcos_diffusion.evaluation.quality import quality
     from bcos_diffusion.many import weights_digest
 
-    seed, steps, guidance = options.seed, options.steps, options.guidance
+    seed, steps = options.seed, options.steps
+    _, guidance, _ = pipeline._settings(steps, options.guidance, options.update)
     settings = {"weights": weights_digest(pipeline.model), "count": pictures, "seed": seed, "steps": steps}
     with progress(pictures, "picture") as advance:
 
@@ -237,9 +238,8 @@ def _quality(path: Path, pipeline: BcosDiffusionPipeline, options: Options, pict
             for _ in range(drawn):
                 advance()
 
-        work = partial(quality, pipeline, pictures, seed, steps, guidance, advance=tick)
-        drawn_with = {"guidance": guidance, "unguided_below": pipeline.defaults.unguided_below}
-        return kept(path, settings | drawn_with, work)
+        work = partial(quality, pipeline, pictures, seed, steps, guidance.scale, advance=tick)
+        return kept(path, settings | guidance.to_dict(), work)
 
 
 def _command(given: Mapping[str, Any], out: Path) -> str:

@@ -60,7 +60,7 @@ class GeneratedImages(Images):
         self.pipeline, self.prompts, self.seed, self.reads = pipeline, tuple(prompts), seed, reads
         job = pipeline.job(list(dict.fromkeys(prompts))[:1], [None], [seed], steps, guidance)
         self.reads_runs = reads == "run"
-        self.steps, self.guidance, self.update = job.steps, job.guidance.scale, job.update
+        self.steps, self.guidance, self.update = job.steps, job.guidance, job.update
         self.words = pipeline.model.tokenizer.encode(list(prompts)).words
         self.size = pipeline.default_size[0]
         factors = {name: SCENE_CLASSES[name] for name in ("colour", "count")}
@@ -75,8 +75,7 @@ class GeneratedImages(Images):
 
     def settings(self) -> dict[str, Any]:
         """The model, by the hash of its weights, the prompts and how they are drawn."""
-        how = {"steps": self.steps, "guidance": self.guidance, "update": self.update, "reads": self.reads}
-        how |= {"unguided_below": self.pipeline.defaults.unguided_below}
+        how = {"steps": self.steps, **self.guidance.to_dict(), "update": self.update, "reads": self.reads}
         model = {"model": self.pipeline.name, "weights": weights_digest(self.pipeline.model)}
         return {"kind": self.kind, **model, "seed": self.seed, **how, "prompts": list(self.prompts)}
 
@@ -127,7 +126,7 @@ class GeneratedImages(Images):
         first, last = which * DRAWN_AT_ONCE, len(self) - 1
         numbers = [min(first + i, last) for i in range(DRAWN_AT_ONCE)]
         prompts, seeds = [self.prompts[i] for i in numbers], [self.seed + i for i in numbers]
-        job = self.pipeline.job(prompts, [None] * len(numbers), seeds, self.steps, self.guidance, self.update)
+        job = self.pipeline.job(prompts, [None] * len(numbers), seeds, self.steps, self.guidance.scale, self.update)
         states = [job.first]
         images = self.pipeline.draw(job, lambda number, x_t, x_hat: states.append(x_t))
         return _Drawn(images.float().cpu(), torch.stack(states[:-1]))

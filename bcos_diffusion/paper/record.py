@@ -42,8 +42,7 @@ def described(figure: str, sampling: Sampling, pipeline: BcosDiffusionPipeline) 
         "sampling": {
             "seed": sampling.seed,
             "steps": steps,
-            "guidance": guidance.scale,
-            "unguided_below": guidance.unguided_below,
+            **guidance.to_dict(),
             "update": update,
             "negative_prompt": sampling.negative_prompt,
             "dtype": sampling.dtype,
