@@ -98,7 +98,7 @@ def summarise(judged: Sequence[Judged]) -> dict[str, Any]:
     }
     curves = {name: _mean_curve([getattr(unit, name) for unit in several]) for name in ("deletion", "insertion")}
     return {
-        "spearman_token": correlations([_images(unit) for unit in judged], "score"),
+        "spearman_token": correlations([of_images(unit) for unit in judged], "score"),
         "spearman_pixel": bootstrap([unit.pixel for unit in judged], mean),
         **areas,
         **errors,
@@ -106,7 +106,8 @@ def summarise(judged: Sequence[Judged]) -> dict[str, Any]:
     }
 
 
-def _images(unit: Judged) -> list[list[Scored]]:
+def of_images(unit: Judged) -> list[list[Scored]]:
+    """The words of every image ``[N][words]``, each with its score and its effect."""
     return [
         [Scored(text, of_word[row], effect[row])
          for text, of_word, effect in zip(unit.texts, unit.scores, unit.effects, strict=True)]

@@ -35,6 +35,7 @@ def faithfulness(place: int) -> dict[str, Any]:
     names = ("spearman_token", "spearman_pixel", "deletion", "insertion", "infidelity")
     grid = [k / 10 for k in range(11)]
     found: dict[str, Any] = {edit: {n: graded(place, n in LOWER) for n in names} for edit in ("drop", "null", "swap")}
+    found["by_level"] = {str(level): {"spearman_token": graded(place, False)} for level in (0.2, 0.8)}
     found["curves"] = {
         "deletion": {"x": grid, "y": [x ** (0.4 + place / 8) for x in grid]},
         "insertion": {"x": grid, "y": [1 - x ** (0.4 + place / 8) for x in grid]},
@@ -82,7 +83,7 @@ def result() -> dict[str, Any]:
         "regime_b": {"scenes": 400, "segmenter": {"miou": number(0.96, 0.003)},
                      "methods": {m: localisation(i) for i, m in enumerate(METHODS)}},
         "faithfulness": {regime: {m: faithfulness(i) for i, m in enumerate(METHODS)}
-                         for regime in ("one_step", "whole_run")},
+                         for regime in ("one_step", "whole_run")} | {"ceiling": faithfulness(0)},
         "missing": {kind: moments() for kind in ("separation", "induced")}
         | {"strengthening": {"pictures": 20, "again": number(0.3), "stronger": number(0.6)},
            "gain": {"prompts": 90, "tries": 4, "plain": {"complete": number(0.6), "evaluations": number(25.0)},

@@ -7,10 +7,11 @@ from typing import Any
 from bcos_diffusion.evaluation.page.compare import table
 from bcos_diffusion.evaluation.page.measures import EDITS, FAITHFULNESS, ORACLE, TWIN, label
 from bcos_diffusion.evaluation.page.results import floats, number_at, part
-from bcos_diffusion.evaluation.page.where import charted, labels, numbers, style
-from bcos_diffusion.page.section import Chart, Line, Section
+from bcos_diffusion.evaluation.page.where import charted, labels, level_table, numbers, style
+from bcos_diffusion.page.section import Chart, Line, Section, Table
 
 TITLES = {"one_step": "one step", "whole_run": "whole runs"}
+CEILING = "ceiling"
 
 
 def section(result: Any) -> Section:
@@ -29,9 +30,20 @@ def section(result: Any) -> Section:
                 caption = f"Faithfulness, {title}; {meaning} ({edit})"
                 tables.append(table(caption, tuple(FAITHFULNESS.values()), numbers(kept, FAITHFULNESS),
                                     judges=(ORACLE, ORACLE + TWIN), labels=labels(rows)))  # fmt: skip
+        tables += _levels(rows, found.get(CEILING)) if regime == "one_step" else []
         charts += _charts(rows, title)
     missing = "" if tables else "this part was not run"
     return Section("faithfulness", "Faithfulness", (text,), tuple(tables), tuple(charts), missing=missing)
+
+
+def _levels(rows: Any, ceiling: Any) -> list[Table]:
+    """How well words are ranked by noise level, beside the best that a score can that is 0 for words of no value."""
+    if not ceiling:
+        return []
+    rows = rows | {CEILING: ceiling | {"label": "the effects of words that carry a value, 0 for others"}}
+    measure = FAITHFULNESS["spearman_token"]
+    overall = {method: {measure.key: number_at(row, "drop", measure.key)} for method, row in rows.items()}
+    return [level_table(rows, measure, (ORACLE, ORACLE + TWIN, CEILING), overall)]
 
 
 def _charts(rows: Any, title: str) -> list[Chart]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 from bcos_diffusion.evaluation.page.compare import Numbers, table
@@ -16,6 +17,7 @@ TITLES = {
     "regime_b": ("Free generation, whole runs", "The model draws pictures of test captions by itself. The true"
                  " regions are what the segmenter sees in each picture, so its own error is a floor of this table."),
 }  # fmt: skip
+ALL = "all"
 BY_LEVEL = ("ap", "miou", "mass_inside", "leakage")
 
 
@@ -70,24 +72,22 @@ def _section(result: Any, regime: str) -> Section:
     return Section(regime, title, tuple(texts), tuple(tables), charts=tuple(_charts(rows)))
 
 
+def level_table(rows: Any, measure: Measure, judges: Collection[str] = (), overall: Numbers | None = None) -> Table:
+    """One measure by noise level, a column a level; behind them, where it is given, what all levels have together."""
+    levels = list(dict.fromkeys(level for row in rows.values() for level in row.get("by_level", {})))
+    heads = {level: f"{measure.label}, t = {float(level):g} T" for level in levels}
+    columns = [replace(measure, key=key, label=head) for key, head in (heads | {ALL: f"{measure.label}, all"}).items()]
+    by_level: Numbers = {
+        method: {level: number_at(row, "by_level", level, measure.key) for level in levels}
+        | ({} if overall is None else {ALL: overall[method][measure.key]})
+        for method, row in rows.items()
+    }
+    return table(f"{measure.label} by noise level", columns, by_level, judges, labels(rows), folded=True)
+
+
 def _levels(rows: Any) -> list[Table]:
     """A table a measure, methods by noise level."""
-    levels = list(dict.fromkeys(level for row in rows.values() for level in row.get("by_level", {})))
-    found = []
-    for key in BY_LEVEL if levels else ():
-        measure = LOCALISATION[key]
-        by_level: Numbers = {
-            method: {level: number_at(row, "by_level", level, key) for level in levels} for method, row in rows.items()
-        }
-        columns = [
-            Measure(level, f"{measure.label}, t = {float(level):g} T", "", "", measure.higher, measure.scale,
-                    measure.digits)
-            for level in levels
-        ]  # fmt: skip
-        built = table(f"{measure.label} by noise level", columns, by_level, labels=labels(rows), folded=True)
-        if len(built.heads) > 1:
-            found.append(built)
-    return found
+    return [built for key in BY_LEVEL if len((built := level_table(rows, LOCALISATION[key])).heads) > 1]
 
 
 def _ahead(result: Any, regime: str, rows: Any) -> list[Table]:

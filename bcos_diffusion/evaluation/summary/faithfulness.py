@@ -4,37 +4,80 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
 
-from bcos_diffusion.evaluation.judgement import Judged, summarise
+from bcos_diffusion.evaluation.faithfulness import correlations
+from bcos_diffusion.evaluation.judgement import Judged, of_images, summarise
 from bcos_diffusion.evaluation.setup import Record
 from bcos_diffusion.evaluation.summary.methods import names, ran
 
+EXACT = "exact"
 HEADLINE = "mean_over_images_all"
 """Which words are ranked for the number that stands for a method: all of a prompt, the mean over prompts."""
 
 
-def faithfulness(records: Sequence[Record]) -> dict[str, Any]:
+def faithfulness(records: Sequence[Record], levels: Sequence[float] = ()) -> dict[str, Any]:
     """Of each method: ``scenes``; by removal its measures, of which ``spearman_token`` is :data:`HEADLINE` and
-    ``spearman_token_by_words`` has all; and ``curves`` of words dropped."""
+    ``spearman_token_by_words`` has all; ``curves`` of words dropped; and ``by_level``, the ranks of words dropped at
+    each noise level."""
     found: dict[str, Any] = {}
     for model, method, name in names(records):
-        kept = [r[model]["methods"][method].get("faithfulness") for r in ran(records, model, method)]
-        units = [unit for unit in kept if unit]
+        units = _units(records, model, method)
         if units:
-            found[name] = {"scenes": len(units)} | {how: _summary([unit[how] for unit in units]) for how in units[0]}
+            judged = {how: [_judged(unit[how]) for unit in units] for how in units[0]}
+            found[name] = {"scenes": len(units)} | {how: _summary(judged[how]) for how in judged}
             found[name]["curves"] = found[name]["drop"].pop("curves")
+            found[name]["by_level"] = _by_level(judged["drop"], levels)
             for how in units[0]:
                 found[name][how].pop("curves", None)
     return found
 
 
-def _summary(units: Sequence[Record]) -> dict[str, Any]:
-    names = [field.name for field in fields(Judged)]
-    summary = summarise([Judged(**{name: _with_nan(unit[name]) for name in names}) for unit in units])
+def ceiling(records: Sequence[Record], levels: Sequence[float] = ()) -> dict[str, Any]:
+    """How well words could be ranked by a score that is 0 for those without a value, and right of all others.
+
+    Which words have no value is what the exact method says; empty where it did not run. As a method of
+    :func:`faithfulness`: ``scenes``, ``drop`` and ``by_level``, of ``spearman_token`` alone.
+    """
+    judged = [_judged(unit["drop"]) for unit in _units(records, "model", EXACT)]
+    if not judged:
+        return {}
+    known = [replace(unit, scores=_known(unit)) for unit in judged]
+    return {"scenes": len(known), "drop": _ranks(known), "by_level": _by_level(known, levels)}
+
+
+def _known(unit: Judged) -> list[list[float]]:
+    """The effects of words that have a value, as their scores."""
+    return [
+        effects if any(scores) else [0.0] * len(effects)
+        for scores, effects in zip(unit.scores, unit.effects, strict=True)
+    ]
+
+
+def _units(records: Sequence[Record], model: str, method: str) -> list[Record]:
+    kept = [record[model]["methods"][method].get("faithfulness") for record in ran(records, model, method)]
+    return [unit for unit in kept if unit]
+
+
+def _judged(unit: Record) -> Judged:
+    return Judged(**{field.name: _with_nan(unit[field.name]) for field in fields(Judged)})
+
+
+def _by_level(judged: Sequence[Judged], levels: Sequence[float]) -> dict[str, Any]:
+    return {str(level): _ranks(judged, at) for at, level in enumerate(levels)}
+
+
+def _ranks(judged: Sequence[Judged], at: int | None = None) -> dict[str, Any]:
+    """The number that stands for a method, of all images or of the one at a level."""
+    images = [of_images(unit) if at is None else of_images(unit)[at : at + 1] for unit in judged]
+    return {"spearman_token": correlations(images, "score")[HEADLINE]}
+
+
+def _summary(judged: Sequence[Judged]) -> dict[str, Any]:
+    summary = summarise(judged)
     by_words = summary.pop("spearman_token")
     curves = {
         kind: {"x": np.linspace(0, 1, len(y)).tolist() if y else [], "y": y} for kind, y in summary["curves"].items()

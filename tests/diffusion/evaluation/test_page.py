@@ -153,6 +153,19 @@ def test_a_method_of_the_twin_and_an_unknown_one_have_rows() -> None:
     assert "DAAM, ordinary twin" in said and "attention rollout is left out: it needs attention" in said
 
 
+def test_ranks_of_words_stand_by_level_beside_the_best_that_a_score_without_silent_words_can_reach() -> None:
+    parts = {section.key: section for section in sections(result())}
+    ranks = next(table for table in parts["faithfulness"].tables if "by noise level" in table.caption)
+    assert [head.split(", ")[-1].split("\N{NO-BREAK SPACE}")[0] for head in ranks.heads] == [
+        "method", "t = 0.2 T", "t = 0.8 T", "all",
+    ]  # fmt: skip
+    rows = {row[0]: row[1:] for row in ranks.rows}
+    knowing = "the effects of words that carry a value, 0 for others (oracle)"
+    assert rows.keys() >= {"exact contributions (ours)", "leave one out (oracle)", knowing}
+    assert [cell.text for cell in rows[knowing]] == ["0.90"] * 3 and not any(cell.mark for cell in rows[knowing])
+    assert [cell.mark for cell in rows["exact contributions (ours)"]] == ["best"] * 3
+
+
 def methods_in(values: Any) -> set[str]:
     return set(values["regime_a"]["methods"])
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 
 from bcos_diffusion.evaluation import statistics
 from bcos_diffusion.evaluation.localisation import GRID, RECALLS
@@ -18,6 +19,7 @@ from bcos_diffusion.evaluation.statistics import (
     spearman,
 )
 from bcos_diffusion.evaluation.summary.columns import column
+from bcos_diffusion.evaluation.summary.faithfulness import ceiling, faithfulness
 from bcos_diffusion.evaluation.summary.localisation import localisation
 from bcos_diffusion.evaluation.summary.models import drawn, seconds
 
@@ -148,3 +150,37 @@ def test_drawn_words_and_seconds_are_counted() -> None:
     made = [{"scene": i, "model": {"named": 2, "drawn": i, "methods": {"a": {"seconds": 1.0 + i}}}} for i in range(3)]
     assert drawn(made)["model"]["share"]["value"] == 0.5
     assert seconds(made) == {"a": {"scenes": 3, "seconds": 2.0}}
+
+
+def ranked(words: list[str], scores: Any, effects: Any) -> dict[str, Any]:
+    """The record of a scene whose words were ranked by one method, under one removal."""
+    nothing = {"pixel": None, "deletion": [], "insertion": [], "infidelity": [], "infidelity_pixel": []}
+    unit = {"texts": words, "scores": scores.tolist(), "effects": effects.tolist()} | nothing
+    return {"model": {"methods": {"exact": {"faithfulness": {"drop": unit}}}}}
+
+
+def test_words_are_ranked_by_level_and_against_what_a_score_without_silent_words_can_reach() -> None:
+    words, levels = ["a", "cat", "left", "dog", "blue"], (0.2, 0.8)
+    scenes = []
+    for _ in range(6):
+        scores, effects = rng.random((5, 2)), rng.random((5, 2)) + 0.1
+        scores[[0, 2]] = 0
+        scenes.append((scores, effects))
+    records = [ranked(words, scores, effects) for scores, effects in scenes]
+    few = ranked(["a", "cat"], np.array([[0.0, 0], [1, 1]]), np.array([[9.0, 9], [1, 1]]))  # says nothing of ranks
+    found, best = faithfulness([*records, few], levels)["exact"], ceiling([*records, few], levels)
+    known = [np.where(scores == 0, 0, effects) for scores, effects in scenes]
+
+    def slow(given: list[Any], at: slice) -> float:
+        pairs = zip(given, (effects for _, effects in scenes), strict=True)
+        images = [image for g, true in pairs for image in zip(g.T[at], true.T[at], strict=True)]
+        return float(np.mean([spearmanr(*image).statistic for image in images]))
+
+    for result, given in ((found, [scores for scores, _ in scenes]), (best, known)):
+        assert result["scenes"] == 7
+        assert result["drop"]["spearman_token"]["value"] == pytest.approx(slow(given, slice(None)))
+        for at, level in enumerate(levels):
+            value = result["by_level"][str(level)]["spearman_token"]["value"]
+            assert value == pytest.approx(slow(given, slice(at, at + 1)))
+    assert best["drop"]["spearman_token"]["value"] > found["drop"]["spearman_token"]["value"]
+    assert ceiling([], levels) == {} and faithfulness([], levels) == {}
