@@ -34,7 +34,7 @@ def capture(
     def watch(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(module: nn.Module, given: Any, output: Any) -> None:
             if name not in found:
-                found[name] = take(name, _first(name, output))
+                found[name] = take(name, _tensor(name, output))
                 if len(found) == len(modules):
                     raise _Enough
 
@@ -70,14 +70,21 @@ def read(
     )
 
 
-def _first(name: str, output: Any) -> Tensor:
-    """The first tensor of an output: of a tuple as of diffusers' blocks, or of a mapping of results."""
+def first_tensor(output: Any) -> Tensor | None:
+    """The first tensor of an output: of a tuple as of diffusers' blocks, or of a mapping of results; None for none."""
     while not isinstance(output, Tensor):
         values = list(output.values()) if isinstance(output, Mapping) else output
         if not isinstance(values, list | tuple) or not values:
-            raise ValueError(f"layer {name} puts out {type(output).__name__}, which holds no features")
+            return None
         output = values[0]
     return output
+
+
+def _tensor(name: str, output: Any) -> Tensor:
+    found = first_tensor(output)
+    if found is None:
+        raise ValueError(f"layer {name} puts out {type(output).__name__}, which holds no features")
+    return found
 
 
 def _pool(name: str, output: Tensor) -> Tensor:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from bcos_diffusion.features.reading import first_tensor
 from bcos_diffusion.features.subject import Subject
 
 
@@ -19,10 +20,9 @@ def output_shapes(subject: Subject) -> dict[str, tuple[int, ...]]:
     found: dict[nn.Module, tuple[int, ...]] = {}
 
     def hook(module: nn.Module, given: Any, output: Any) -> None:
-        while isinstance(output, list | tuple) and output:
-            output = output[0]
-        if isinstance(output, Tensor) and output.ndim in (2, 3, 4):
-            found.setdefault(module, tuple(output.shape[1:]))
+        first = first_tensor(output)
+        if first is not None and first.ndim in (2, 3, 4):
+            found.setdefault(module, tuple(first.shape[1:]))
 
     handles = [module.register_forward_hook(hook) for module in set(subject.layers.values())]
     try:

@@ -78,11 +78,10 @@ def extract(
         source = _generated(subject, prompts, split, one_kind, on_the_way, count, seed)
     else:
         source = _real(subject, images, split, one_kind, seed)
-    usual = COUNT if images == "scenes" else len(source)
-    plan = Plan(
-        source, usual if count is None else count, own_layers(subject, layers), timesteps, conditionings,
-        not spatial, dtype, batch, seed,
-    )  # fmt: skip
+    if count is None:
+        count = COUNT if images == "scenes" else len(source)
+    read = own_layers(subject, layers)
+    plan = Plan(source, count, read, timesteps, conditionings, not spatial, dtype, batch, seed)
 
     with tqdm(unit="shard", disable=None, leave=False) as bar:
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from bcos_diffusion.diffusion import noise_schedule
 from bcos_diffusion.features import Subject, capture, read, subject_of
 from bcos_diffusion.features.diffusers_subject import DiTSubject, UNetSubject
+from bcos_diffusion.features.shapes import output_shapes
 
 LAYERS = {
     "ours": ["up_ft0", "bottleneck", "down.1.0.block"],
@@ -91,6 +92,24 @@ def test_features_do_not_change_when_later_layers_work_in_place() -> None:
     found = read(subject, x_t, 0, None, ["0", "2"], pooled=False)["0"]
     torch.testing.assert_close(found, network[0](x_t).detach())
     assert found.min() < 0
+
+
+class Results(nn.Module):
+    """Puts out a mapping of results, as models of other libraries do."""
+
+    def forward(self, x: Tensor) -> dict[str, Any]:
+        return {"sample": (2 * x, None), "rest": []}
+
+
+def test_the_first_result_of_a_mapping_is_read_and_listed() -> None:
+    subject = subject_called("ours")
+    subject.network = nn.Sequential(Results())
+    subject.layers = {"results": subject.network[0]}
+    subject.run = lambda x_t, t, condition: subject.network(x_t)  # type: ignore[method-assign]
+    x_t = torch.randn(2, 6, 16, 16)
+    found = read(subject, x_t, 0, None, ["results"], pooled=False)["results"]
+    assert torch.equal(found, 2 * x_t)
+    assert output_shapes(subject) == {"results": tuple(found.shape[1:])}
 
 
 def test_gradients_flow_through_what_is_captured() -> None:
