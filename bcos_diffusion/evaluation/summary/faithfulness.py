@@ -21,8 +21,8 @@ HEADLINE = "mean_over_images_all"
 
 def faithfulness(records: Sequence[Record], levels: Sequence[float] = ()) -> dict[str, Any]:
     """Of each method: ``scenes``; by removal its measures, of which ``spearman_token`` is :data:`HEADLINE` and
-    ``spearman_token_by_words`` has all; ``curves`` of words dropped; and ``by_level``, the ranks of words dropped at
-    each noise level."""
+    ``spearman_token_by_words`` has all; ``curves`` of words dropped; and where there are several ``levels`` of noise
+    ``by_level``, the ranks of words dropped at each."""
     found: dict[str, Any] = {}
     for model, method, name in names(records):
         units = _units(records, model, method)
@@ -30,7 +30,8 @@ def faithfulness(records: Sequence[Record], levels: Sequence[float] = ()) -> dic
             judged = {how: [_judged(unit[how]) for unit in units] for how in units[0]}
             found[name] = {"scenes": len(units)} | {how: _summary(judged[how]) for how in judged}
             found[name]["curves"] = found[name]["drop"].pop("curves")
-            found[name]["by_level"] = _by_level(judged["drop"], levels)
+            if levels:
+                found[name]["by_level"] = _by_level(judged["drop"], levels)
             for how in units[0]:
                 found[name][how].pop("curves", None)
     return found
