@@ -12,6 +12,9 @@ from bcos_diffusion.job import Job
 from bcos_diffusion.pipeline import BcosDiffusionPipeline
 from bcos_diffusion.text import TextBatch
 
+SCORED = "change"
+"""The reduction whose L2 norm is the score of a word; docs/evaluation.md has others beside it."""
+
 
 @dataclass(frozen=True)
 class Attributed:
@@ -37,10 +40,10 @@ class Attributed:
 
         contributions: ``[words, N, 6, H, W]``; image: ``[N, 6, H, W]``; null: the same without any word. A map says
         where a word's part lies; its score, how much of what all words change would go with it: the L2 norm of its
-        "contrast". A constant that any word would give counts in the first and not in the second.
+        "change". A constant that any word would give counts in the first and not in the second.
         """
         maps = pixel_values(contributions, image, reduction, null)
-        scores = pixel_values(contributions, image, "contrast", null).float().flatten(2).norm(dim=2)
+        scores = pixel_values(contributions, image, SCORED, null).float().flatten(2).norm(dim=2)
         return cls(maps.float(), scores)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy
 import torch
 
-PROTOCOL = "bcos_diffusion.evaluation/2"
+PROTOCOL = "bcos_diffusion.evaluation/3"
 
 
 def provenance(folder: Path) -> dict[str, Any]:

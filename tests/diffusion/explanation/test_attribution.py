@@ -30,9 +30,11 @@ def test_reductions_of_a_known_contribution() -> None:
     assert found["norm"] == pytest.approx([3**0.5 / 3, 24**0.5])
     assert found["colour"] == pytest.approx([3**0.5 / 6, 0])
     assert found["contrast"] == pytest.approx([0.5, 0])
+    assert found["change"] == pytest.approx([1.5**0.5, 0])
     assert found["own_colour"] == pytest.approx([0.9 * 3**0.5 / 12] * 2)  # less a decile, mean of the two neighbours
-    with pytest.raises(ValueError, match="needs the image that no words give"):
-        pixel_values(part, image, "contrast")
+    for kind in ("contrast", "change"):
+        with pytest.raises(ValueError, match=f"'{kind}' needs the image that no words give"):
+            pixel_values(part, image, kind)
     with pytest.raises(ValueError, match="reduction must be one of"):
         Exact("loud")
 
@@ -50,8 +52,28 @@ def test_own_colour_by_loops() -> None:
             assert found[word, n, row, column].item() == pytest.approx(near.mean(), rel=1e-4)
 
 
+def test_change_by_loops() -> None:
+    torch.manual_seed(0)
+    parts, image, null = torch.randn(3, 2, 6, 5, 4), torch.rand(2, 6, 5, 4), torch.rand(2, 6, 5, 4)
+    parts[1] = 0  # a word that says nothing
+    found = pixel_values(parts, image, "change", null)
+    for n in range(2):
+        lengths = (parts[:, n, :3] - parts[:, n, 3:]).div(2).pow(2).sum(1).sqrt().numpy()  # [words, H, W]
+        above = [np.maximum(g - np.quantile(g, 0.3), 0) for g in lengths]
+        for word, row, column in np.ndindex(3, 5, 4):
+            here, far = [a[row, column] for a in above], (image - null)[n, :, row, column].norm().item()
+            expected = far * here[word] / sum(here) if sum(here) else 0.0
+            assert found[word, n, row, column].item() == pytest.approx(expected, rel=1e-4)
+    assert not found[1].any()
+    given = (found > 0).any(0)
+    torch.testing.assert_close(found.sum(0)[given], (image - null).norm(dim=1)[given])
+
+
 def test_a_pixel_without_colour_belongs_to_no_word() -> None:
-    assert not pixel_values(torch.ones(2, 1, 6, 4, 4), torch.ones(1, 6, 4, 4), "own_colour").any()
+    for kind in ("own_colour", "change"):
+        null = torch.zeros(1, 6, 4, 4)
+        assert not pixel_values(torch.ones(2, 1, 6, 4, 4), torch.ones(1, 6, 4, 4), kind, null).any()
+    assert pixel_values(torch.ones(0, 1, 6, 4, 4), null, "change", null).shape == (0, 1, 4, 4)
 
 
 @pytest.mark.parametrize("kind", ["scale", "additive", "dit", "paper", "paper noise"])
@@ -81,8 +103,8 @@ def test_a_run_has_the_maps_of_its_explanation(reduction: str) -> None:
     null = whole_run(pipeline, job, 0).null_image()
     expected = pixel_values(maps, explanation.trace.image[None], reduction, null).float()
     torch.testing.assert_close(found.maps, expected)
-    push = pixel_values(maps, explanation.trace.image[None], "contrast", null).float()
-    torch.testing.assert_close(found.scores, push.flatten(2).norm(dim=2))
+    changes = pixel_values(maps, explanation.trace.image[None], "change", null).float()
+    torch.testing.assert_close(found.scores, changes.flatten(2).norm(dim=2))
     assert other.maps.shape == (1, 1, 16, 16) and other.maps.any()
 
 
