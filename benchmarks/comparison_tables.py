@@ -103,11 +103,12 @@ def claims(result: dict[str, Any]) -> str:
         ["No simple relation between how often a token occurs and its relevance (Table 2)", "Pearson, value lost",
          f"`scenes-32`: all {interval(pearson['all_tokens'])}, objects {interval(pearson['objects'])}, those with a"
          f" value {interval(pearson['tokens_that_contribute'])}",
-         "agrees over all tokens; within a kind there is one"],
+         "agrees over those that carry a value; not over all, of which frequent ones are silent, nor among objects,"
+         " whose plurals are rare and have a picture to themselves"],
         ["Relevance “reliably identifies images that do not align with their prompt” (Fig. 3)", "one picture",
          f"AUROC by Eq. 8 {interval(split['absolute']['auroc'])}, by colour instead of mass"
          f" {interval(split['mean_free']['auroc'])}",
-         "hardly better than chance as published; better when mass is not what is summed"],
+         "in part, and not reliably; better when mass is not what is summed"],
         ["High relevance “does not mean that the model understands a concept”", "",
          f"median share of a missing object {split['absolute']['missing']['q50']:.3f}, of a drawn one"
          f" {split['absolute']['drawn']['q50']:.3f}", "agrees"],

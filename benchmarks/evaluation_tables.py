@@ -77,6 +77,18 @@ def tried(result: Mapping[str, Any]) -> str:
     return (f"{caption}\n\n" if caption else "") + markdown(list(result["columns"]), _escaped(rows))
 
 
+def scores(result: Mapping[str, Any]) -> str:
+    """Ways to score a word by its contribution, each against what dropping the word does."""
+    columns = [name for name in result["rows"][0] if name != "score"]
+    rows = [[row["score"], *(interval(row[column]) for column in columns)] for row in result["rows"]]
+    caption = (
+        f"Model `{result['model']}`, {result['scenes']} validation scenes at four noise levels and {result['runs']}"
+        f" pictures drawn of their captions; Spearman with dropping a word, 95% intervals. In use: tint"
+        f" {result['used']:g}."
+    )
+    return f"{caption}\n\n{markdown(['score', *columns], rows)}"
+
+
 SUMMARY = {"miou": "mIoU, %", "ap": "pixel AP, %", "leakage": "on other objects, %", "colour_mass": "colour words, %"}
 
 
@@ -139,4 +151,5 @@ TABLES: dict[str, tuple[str, str, Callable[[dict[str, Any]], str]]] = {
     "evaluation_axioms": (PAGE, SOURCE, lambda result: tables_of(axioms.section(result))),
     "speech": ("docs/baselines.md", "speech.json", speech),
     "evaluation_tried": (PAGE, "evaluation_tried.json", tried),
+    "evaluation_scores": (PAGE, "evaluation_scores.json", scores),
 }

@@ -12,8 +12,10 @@ REDUCTIONS = ("own_colour", "mass", "mean_free", "norm", "colour", "contrast", "
 REDUCTION = "own_colour"
 """What a pixel's value is unless told otherwise; docs/evaluation.md has the others beside it."""
 
+TINT_OF_CHANGE = 0.3
+"""The quantile of a word's map that :func:`change` takes for what it gives to the whole picture."""
+
 _TINT = 0.1
-_TINT_OF_CHANGE = 0.3
 _SHARPNESS = 4
 _WINDOW = 3
 
@@ -69,13 +71,13 @@ def own_colour(contributions: Tensor) -> Tensor:
     return F.avg_pool2d(flat, _WINDOW, 1, _WINDOW // 2, count_include_pad=False).view(owned.shape)
 
 
-def change(contributions: Tensor, image: Tensor, null: Tensor) -> Tensor:
+def change(contributions: Tensor, image: Tensor, null: Tensor, tint: float = TINT_OF_CHANGE) -> Tensor:
     """How far each pixel is from the image that no words give, dealt out to the words.
 
-    A pixel goes to the words by a / Σ a, a the colour of each beyond its tint, the third decile of its map. Chosen on
-    validation scenes (docs/evaluation.md). contributions: ``[words, N, 6, H, W]``; image, null: ``[N, 6, H, W]``.
+    A pixel goes to the words by a / Σ a, a the colour of each beyond its tint. Chosen on validation scenes
+    (docs/evaluation.md). contributions: ``[words, N, 6, H, W]``; image, null: ``[N, 6, H, W]``; tint: a quantile.
     """
-    return _shares(_beyond_tint(contributions, _TINT_OF_CHANGE)) * (image - null).float().norm(dim=-3)
+    return _shares(_beyond_tint(contributions, tint)) * (image - null).float().norm(dim=-3)
 
 
 def _beyond_tint(contributions: Tensor, tint: float) -> Tensor:

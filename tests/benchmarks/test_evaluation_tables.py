@@ -50,6 +50,14 @@ def test_targets_and_what_was_tried(tables) -> None:
     assert tried == "On validation scenes.\n\n| what | mIoU |\n| --- | --- |\n| B = 1.5 | 61.0 |"
 
 
+def test_scores_that_were_tried(tables) -> None:
+    found = {"model": "scenes-32", "scenes": 40, "runs": 20, "used": 0.3,
+             "rows": [{"score": "contrast", "one step, all words": number(0.78)}]}  # fmt: skip
+    text = tables.TABLES["evaluation_scores"][2](found)
+    assert "40 validation scenes" in text and "20 pictures" in text and "In use: tint 0.3." in text
+    assert text.endswith("| score | one step, all words |\n| --- | --- |\n| contrast | 0.78 [0.76, 0.80] |")
+
+
 def test_a_model_in_short_has_the_last_moment_of_missing_words_alone(tables) -> None:
     text = tables.TABLES["evaluation_scenes_64"][2](result())
     assert "Natural misses, after step 25 of 25" in text and "Induced misses, after step 25 of 25" in text

@@ -20,6 +20,11 @@ def section(result: Any) -> Section:
         "The true effect of a word is |x̂(c) − x̂(c without it)| at fixed noise. “Leave one out” measures just that,"
         " by dropping the word, so it is the oracle and takes no part in the comparison."
     )
+    scores = (
+        "A score is an L2 norm over pixels: for attention and |gradient| of the map; for contributions and the other"
+        " gradients of |x̂(c) − x̂(∅)|, each pixel dealt out to the words by their colour there beyond the tint that each"
+        " gives to the whole picture."
+    )
     found = part(result, "faithfulness") or {}
     tables, charts = [], []
     for regime, title in TITLES.items():
@@ -33,7 +38,7 @@ def section(result: Any) -> Section:
         tables += _levels(rows, found.get(CEILING)) if regime == "one_step" else []
         charts += _charts(rows, title)
     missing = "" if tables else "this part was not run"
-    return Section("faithfulness", "Faithfulness", (text,), tuple(tables), tuple(charts), missing=missing)
+    return Section("faithfulness", "Faithfulness", (text, scores), tuple(tables), tuple(charts), missing=missing)
 
 
 def _levels(rows: Any, ceiling: Any) -> list[Table]:
