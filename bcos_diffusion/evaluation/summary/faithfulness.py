@@ -12,9 +12,8 @@ import numpy as np
 from bcos_diffusion.evaluation.faithfulness import correlations
 from bcos_diffusion.evaluation.judgement import Judged, of_images, summarise
 from bcos_diffusion.evaluation.setup import Record
-from bcos_diffusion.evaluation.summary.methods import names, ran
+from bcos_diffusion.evaluation.summary.methods import EXACT, names, ran
 
-EXACT = "exact"
 HEADLINE = "mean_over_images_all"
 """Which words are ranked for the number that stands for a method: all of a prompt, the mean over prompts."""
 

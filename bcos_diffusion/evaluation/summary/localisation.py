@@ -13,9 +13,8 @@ from bcos_diffusion.evaluation.mask_ap import TAUS, average_precision_of_masks, 
 from bcos_diffusion.evaluation.setup import Record
 from bcos_diffusion.evaluation.statistics import bootstrap_ratios, mean
 from bcos_diffusion.evaluation.summary.columns import Column, Interval, Take, column
-from bcos_diffusion.evaluation.summary.methods import names, ran
+from bcos_diffusion.evaluation.summary.methods import EXACT, names, ran
 
-EXACT = "exact"
 DAAM_TAU = 0.4
 
 

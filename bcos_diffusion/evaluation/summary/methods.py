@@ -6,6 +6,9 @@ from collections.abc import Sequence
 
 from bcos_diffusion.evaluation.setup import Record
 
+EXACT = "exact"
+"""The method that others are compared with."""
+
 
 def names(records: Sequence[Record]) -> list[tuple[str, str, str]]:
     """Every model and method, and how results call it; methods in the order of the first scene's record, which has all

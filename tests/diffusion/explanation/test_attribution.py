@@ -73,7 +73,7 @@ def test_a_pixel_without_colour_belongs_to_no_word() -> None:
     for kind in ("own_colour", "change"):
         null = torch.zeros(1, 6, 4, 4)
         assert not pixel_values(torch.ones(2, 1, 6, 4, 4), torch.ones(1, 6, 4, 4), kind, null).any()
-    assert pixel_values(torch.ones(0, 1, 6, 4, 4), null, "change", null).shape == (0, 1, 4, 4)
+        assert pixel_values(torch.ones(0, 1, 6, 4, 4), null, kind, null).shape == (0, 1, 4, 4)
 
 
 @pytest.mark.parametrize("kind", ["scale", "additive", "dit", "paper", "paper noise"])
