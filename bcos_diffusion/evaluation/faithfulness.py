@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -100,6 +101,11 @@ def correlations(units: Sequence[Sequence[Image]], name: str) -> dict[str, dict[
     return {
         key: _pooled(units, keep, name) if pooled else _mean(rich, keep, name) for key, (pooled, keep) in KEYS.items()
     }
+
+
+def rank_of_unit(unit: Sequence[Image], name: str) -> float:
+    """How well an attribute ranks all words of one prompt, the mean over its images; NaN with too few content words."""
+    return mean([correlation(image, name) for image in unit]) if _rich([unit]) else math.nan
 
 
 def _rich(units: Sequence[Sequence[Image]]) -> Sequence[Sequence[Image]]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from bcos_diffusion.evaluation.noised import SHARES
 from bcos_diffusion.evaluation.setup import Record
-from bcos_diffusion.evaluation.summary.faithfulness import ceiling, faithfulness
+from bcos_diffusion.evaluation.summary.faithfulness import ceiling, differences, faithfulness
 from bcos_diffusion.evaluation.summary.full_run import full_run
 from bcos_diffusion.evaluation.summary.localisation import localisation
 from bcos_diffusion.evaluation.summary.models import denoising, drawn, seconds
@@ -22,7 +22,11 @@ def summarise(read: Read) -> dict[str, Any]:
     if test := read("regime_a", "test"):
         result["regime_a"] = localisation(read("regime_a", "validation"), test, SHARES)
         result["denoising_mse"] = denoising(test)
-        result["faithfulness"] = {"one_step": faithfulness(test, SHARES), "ceiling": ceiling(test, SHARES)}
+        result["faithfulness"] = {
+            "one_step": faithfulness(test, SHARES),
+            "ceiling": ceiling(test, SHARES),
+            "differences": differences(test),
+        }
     if test := read("regime_b", "test"):
         result["regime_b"] = localisation(read("regime_b", "validation"), test) | {"objects": drawn(test)}
         result.setdefault("faithfulness", {})["whole_run"] = faithfulness(test)

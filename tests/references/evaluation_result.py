@@ -83,7 +83,8 @@ def result() -> dict[str, Any]:
         "regime_b": {"scenes": 400, "segmenter": {"miou": number(0.96, 0.003)},
                      "methods": {m: localisation(i) for i, m in enumerate(METHODS)}},
         "faithfulness": {regime: {m: faithfulness(i) for i, m in enumerate(METHODS)}
-                         for regime in ("one_step", "whole_run")} | {"ceiling": faithfulness(0)},
+                         for regime in ("one_step", "whole_run")} | {"ceiling": faithfulness(0),
+                            "differences": {"daam": {"scenes": 500, "spearman_token": number(0.3)}}},
         "missing": {kind: moments() for kind in ("separation", "induced")}
         | {"strengthening": {"pictures": 20, "again": number(0.3), "stronger": number(0.6)},
            "gain": {"prompts": 90, "tries": 4, "plain": {"complete": number(0.6), "evaluations": number(25.0)},

@@ -35,7 +35,8 @@ def section(result: Any) -> Section:
                 caption = f"Faithfulness, {title}; {meaning} ({edit})"
                 tables.append(table(caption, tuple(FAITHFULNESS.values()), numbers(kept, FAITHFULNESS),
                                     judges=(ORACLE, ORACLE + TWIN), labels=labels(rows)))  # fmt: skip
-        tables += _levels(rows, found.get(CEILING)) if regime == "one_step" else []
+        if regime == "one_step":
+            tables += [*_levels(rows, found.get(CEILING)), *_ahead(rows, found.get("differences"))]
         charts += _charts(rows, title)
     missing = "" if tables else "this part was not run"
     return Section("faithfulness", "Faithfulness", (text, scores), tuple(tables), tuple(charts), missing=missing)
@@ -49,6 +50,21 @@ def _levels(rows: Any, ceiling: Any) -> list[Table]:
     measure = FAITHFULNESS["spearman_token"]
     overall = {method: {measure.key: number_at(row, "drop", measure.key)} for method, row in rows.items()}
     return [level_table(rows, measure, (ORACLE, ORACLE + TWIN, CEILING), overall)]
+
+
+def _ahead(rows: Any, differences: Any) -> list[Table]:
+    """How far ours is ahead of each rival in ranking words, on the scenes that both have."""
+    measure, names = FAITHFULNESS["spearman_token"], labels(rows)
+    lines = tuple(
+        (names.get(rival, label(rival)), number_at(row, "scenes").text(1, 0),
+         number_at(row, measure.key).both(measure.scale, measure.digits))
+        for rival, row in (differences or {}).items()
+    )  # fmt: skip
+    if not lines:
+        return []
+    note = "Paired by scene, on those that both methods ran on and whose captions have three words of content or more."
+    caption = f"How far exact contributions are ahead: {measure.label}, one step, 95% intervals"
+    return [Table(caption, ("ours minus", "scenes", measure.label), lines, (note,), folded=True)]
 
 
 def _charts(rows: Any, title: str) -> list[Chart]:

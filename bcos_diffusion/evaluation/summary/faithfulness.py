@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from bcos_diffusion.evaluation.faithfulness import correlations
+from bcos_diffusion.evaluation.faithfulness import correlations, rank_of_unit
 from bcos_diffusion.evaluation.judgement import Judged, of_images, summarise
 from bcos_diffusion.evaluation.setup import Record
+from bcos_diffusion.evaluation.statistics import bootstrap, mean
 from bcos_diffusion.evaluation.summary.methods import EXACT, names, ran
 
 HEADLINE = "mean_over_images_all"
@@ -47,6 +48,28 @@ def ceiling(records: Sequence[Record], levels: Sequence[float] = ()) -> dict[str
         return {}
     known = [replace(unit, scores=_known(unit)) for unit in judged]
     return {"scenes": len(known), "drop": _ranks(known), "by_level": _by_level(known, levels)}
+
+
+def differences(records: Sequence[Record]) -> dict[str, Any]:
+    """How much better the exact method ranks words dropped than each rival, paired by scene on those that both have.
+
+    Of each rival ``scenes``, those whose words can be ranked, and ``spearman_token``; empty without the exact method.
+    """
+    ranks = {name: _ranks_of_scenes(records, model, method) for model, method, name in names(records)}
+    exact = ranks.pop(EXACT, {})
+    found = {}
+    for rival, theirs in ranks.items():
+        ahead = [exact[scene] - theirs[scene] for scene in exact if scene in theirs]
+        if ahead:
+            found[rival] = {"scenes": len(ahead), "spearman_token": bootstrap(ahead, mean)}
+    return found
+
+
+def _ranks_of_scenes(records: Sequence[Record], model: str, method: str) -> dict[int, float]:
+    """By scene, how well a method ranks the words of its caption; scenes without a rank are left out."""
+    kept = {r["scene"]: r[model]["methods"][method].get("faithfulness") for r in ran(records, model, method)}
+    ranks = {scene: rank_of_unit(of_images(_judged(unit["drop"])), "score") for scene, unit in kept.items() if unit}
+    return {scene: rank for scene, rank in ranks.items() if not math.isnan(rank)}
 
 
 def _known(unit: Judged) -> list[list[float]]:

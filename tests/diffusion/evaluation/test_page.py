@@ -164,6 +164,8 @@ def test_ranks_of_words_stand_by_level_beside_the_best_that_a_score_without_sile
     assert rows.keys() >= {"exact contributions (ours)", "leave one out (oracle)", knowing}
     assert [cell.text for cell in rows[knowing]] == ["0.90"] * 3 and not any(cell.mark for cell in rows[knowing])
     assert [cell.mark for cell in rows["exact contributions (ours)"]] == ["best"] * 3
+    ahead = next(table for table in parts["faithfulness"].tables if "are ahead" in table.caption)
+    assert ahead.rows == (("DAAM", "500", "0.30 [0.28, 0.32]"),)
 
 
 def methods_in(values: Any) -> set[str]:

@@ -19,7 +19,7 @@ from bcos_diffusion.evaluation.statistics import (
     spearman,
 )
 from bcos_diffusion.evaluation.summary.columns import column
-from bcos_diffusion.evaluation.summary.faithfulness import ceiling, faithfulness
+from bcos_diffusion.evaluation.summary.faithfulness import ceiling, differences, faithfulness
 from bcos_diffusion.evaluation.summary.localisation import localisation
 from bcos_diffusion.evaluation.summary.models import drawn, seconds
 
@@ -184,3 +184,22 @@ def test_words_are_ranked_by_level_and_against_what_a_score_without_silent_words
             assert value == pytest.approx(slow(given, slice(at, at + 1)))
     assert best["drop"]["spearman_token"]["value"] > found["drop"]["spearman_token"]["value"]
     assert ceiling([], levels) == {} and faithfulness([], levels) == {}
+
+
+def test_the_exact_method_is_compared_with_rivals_scene_by_scene() -> None:
+    words, records, expected = ["a", "cat", "left", "dog", "blue"], [], []
+    for scene in range(7):
+        effects, scores, others = (rng.random((5, 2)) for _ in range(3))
+        record = ranked(words, scores, effects) | {"scene": scene}
+        if scene < 4:
+            record["model"]["methods"]["daam"] = ranked(words, others, effects)["model"]["methods"]["exact"]
+            pairs = [spearmanr(s, e).statistic - spearmanr(o, e).statistic
+                     for s, o, e in zip(scores.T, others.T, effects.T, strict=True)]  # fmt: skip
+            expected.append(np.mean(pairs))
+        records.append(record)
+    few = ranked(["a", "cat"], np.array([[0.0, 0], [1, 1]]), np.array([[9.0, 9], [1, 1]])) | {"scene": 9}
+    few["model"]["methods"]["daam"] = few["model"]["methods"]["exact"]
+    found = differences([*records, few])
+    assert list(found) == ["daam"] and found["daam"]["scenes"] == 4
+    assert found["daam"]["spearman_token"] == pytest.approx(bootstrap(expected, lambda v: float(np.mean(v))))
+    assert differences([]) == {}
