@@ -22,7 +22,7 @@ from bcos_diffusion.baselines.attribution import Attributed
 from bcos_diffusion.baselines.subject import one_step, whole_run
 from bcos_diffusion.evaluation.ablations import Ablations
 from bcos_diffusion.evaluation.faithfulness import correlations
-from bcos_diffusion.evaluation.judgement import Scored
+from bcos_diffusion.evaluation.judgement import Scored, scored
 from bcos_diffusion.evaluation.noised import noise_scene
 from bcos_diffusion.explanation.attribution import contributions_of_words, traced_words
 from bcos_diffusion.explanation.reduction import REDUCTIONS, TINT_OF_CHANGE, change, pixel_values
@@ -67,10 +67,7 @@ def ranked(found: Iterable[Parts]) -> dict[str, dict[str, Any]]:
         words, effects = ablations.subject.words, ablations.of_words().double().flatten(2).norm(dim=2)  # [words, N]
         for name, reduce in MAPS.items():
             scores = Attributed.of_maps(reduce(contributions, image, null=null)).scores
-            units[name].append([
-                [Scored(*word) for word in zip(words, scores[:, n].tolist(), effects[:, n].tolist(), strict=True)]
-                for n in range(len(image))
-            ])  # fmt: skip
+            units[name].append(scored(words, scores.tolist(), effects.tolist()))
     return {name: correlations(judged, "score") for name, judged in units.items()}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -91,29 +90,30 @@ def faithfulness(units: Sequence[Sequence[Image]]) -> dict[str, Any]:
 
     units: for each prompt or scene, its images, each a list of words. What the keys mean is in :data:`KEYS`.
     """
-    result: dict[str, Any] = {"units": len(units), "units_with_3_content_words": len(_rich(units))}
+    result: dict[str, Any] = {"units": len(units), "units_with_3_content_words": len(with_ranks(units))}
     return result | {name: correlations(units, name) for name in MEASURES}
 
 
 def correlations(units: Sequence[Sequence[Image]], name: str) -> dict[str, dict[str, float]]:
     """How well one attribute of words ranks their effects, in each way of :data:`KEYS`, with intervals over units."""
-    rich = _rich(units)
+    rich = with_ranks(units)
     return {
         key: _pooled(units, keep, name) if pooled else _mean(rich, keep, name) for key, (pooled, keep) in KEYS.items()
     }
 
 
-def rank_of_unit(unit: Sequence[Image], name: str) -> float:
-    """How well an attribute ranks all words of one prompt, the mean over its images; NaN with too few content words."""
-    return mean([correlation(image, name) for image in unit]) if _rich([unit]) else math.nan
+def rank_of_prompt(unit: Sequence[Image], name: str, keep: Callable[[Image], Image] = everything) -> float:
+    """How well one attribute ranks the words of a prompt, all or those to ``keep``: the mean over its images."""
+    return mean([correlation(keep(image), name) for image in unit])
 
 
-def _rich(units: Sequence[Sequence[Image]]) -> Sequence[Sequence[Image]]:
+def with_ranks(units: Sequence[Sequence[Image]]) -> Sequence[Sequence[Image]]:
+    """The prompts of three content words or more: among fewer a rank says little."""
     return [unit for unit in units if len(content(unit[0])) >= FEWEST_WORDS]
 
 
 def _mean(units: Sequence[Sequence[Image]], keep: Callable[[Image], Image], name: str) -> dict[str, float]:
-    return bootstrap([mean([correlation(keep(image), name) for image in unit]) for unit in units], mean)
+    return bootstrap([rank_of_prompt(unit, name, keep) for unit in units], mean)
 
 
 def _pooled(units: Sequence[Sequence[Image]], keep: Callable[[Image], Image], name: str) -> dict[str, float]:

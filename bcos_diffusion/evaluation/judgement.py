@@ -108,10 +108,15 @@ def summarise(judged: Sequence[Judged]) -> dict[str, Any]:
 
 def of_images(unit: Judged) -> list[list[Scored]]:
     """The words of every image ``[N][words]``, each with its score and its effect."""
+    return scored(unit.texts, unit.scores, unit.effects)
+
+
+def scored(texts: Sequence[str], scores: list[list[float]], effects: list[list[float]]) -> list[list[Scored]]:
+    """Scores and effects ``[words][N]`` by image: ``[N][words]``."""
     return [
         [Scored(text, of_word[row], effect[row])
-         for text, of_word, effect in zip(unit.texts, unit.scores, unit.effects, strict=True)]
-        for row in range(len(unit.scores[0]))
+         for text, of_word, effect in zip(texts, scores, effects, strict=True)]
+        for row in range(len(scores[0]))
     ]  # fmt: skip
 
 

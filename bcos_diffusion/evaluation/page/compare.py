@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from bcos_diffusion.evaluation.page.measures import METHODS, OURS, Measure, label
-from bcos_diffusion.evaluation.page.results import UNKNOWN, Number
+from bcos_diffusion.evaluation.page.results import UNKNOWN, Number, number_at
 from bcos_diffusion.page.section import Cell, Mark, Table
 
 Numbers = Mapping[str, Mapping[str, Number]]
@@ -84,6 +85,19 @@ def table(
     if OURS in numbers and not lost:
         notes.append("No method is better than ours on any of these measures.")
     return Table(caption, heads, tuple(rows), (*notes, *lost), folded=folded)
+
+
+def differences(
+    caption: str, found: Mapping[str, Any], measures: Sequence[Measure], note: str, labels: Mapping[str, str]
+) -> Table:
+    """How far ours is ahead of each rival, on the scenes that both have: rivals × measures, without marks."""
+    rows = tuple(
+        (labels.get(rival, label(rival)), number_at(row, "scenes").text(1, 0),
+         *(number_at(row, m.key).both(m.scale, m.digits) for m in measures))
+        for rival, row in found.items()
+    )  # fmt: skip
+    heads = ("ours minus", "scenes", *(measure.label for measure in measures))
+    return Table(f"How far exact contributions are ahead{caption}, 95% intervals", heads, rows, (note,), folded=True)
 
 
 def _cell(measure: Measure, method: str, numbers: Numbers, judges: Collection[str]) -> Cell:

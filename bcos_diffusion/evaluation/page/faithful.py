@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bcos_diffusion.evaluation.page.compare import table
+from bcos_diffusion.evaluation.page.compare import differences, table
 from bcos_diffusion.evaluation.page.measures import EDITS, FAITHFULNESS, ORACLE, TWIN, label
 from bcos_diffusion.evaluation.page.results import floats, number_at, part
 from bcos_diffusion.evaluation.page.where import charted, labels, level_table, numbers, style
@@ -48,23 +48,17 @@ def _levels(rows: Any, ceiling: Any) -> list[Table]:
         return []
     rows = rows | {CEILING: ceiling | {"label": "the effects of words that carry a value, 0 for others"}}
     measure = FAITHFULNESS["spearman_token"]
-    overall = {method: {measure.key: number_at(row, "drop", measure.key)} for method, row in rows.items()}
+    overall = {method: number_at(row, "drop", measure.key) for method, row in rows.items()}
     return [level_table(rows, measure, (ORACLE, ORACLE + TWIN, CEILING), overall)]
 
 
-def _ahead(rows: Any, differences: Any) -> list[Table]:
-    """How far ours is ahead of each rival in ranking words, on the scenes that both have."""
-    measure, names = FAITHFULNESS["spearman_token"], labels(rows)
-    lines = tuple(
-        (names.get(rival, label(rival)), number_at(row, "scenes").text(1, 0),
-         number_at(row, measure.key).both(measure.scale, measure.digits))
-        for rival, row in (differences or {}).items()
-    )  # fmt: skip
-    if not lines:
+def _ahead(rows: Any, found: Any) -> list[Table]:
+    """How far ours is ahead of each rival in ranking words."""
+    if not found:
         return []
+    measure = FAITHFULNESS["spearman_token"]
     note = "Paired by scene, on those that both methods ran on and whose captions have three words of content or more."
-    caption = f"How far exact contributions are ahead: {measure.label}, one step, 95% intervals"
-    return [Table(caption, ("ours minus", "scenes", measure.label), lines, (note,), folded=True)]
+    return [differences(f": {measure.label}, one step", found, [measure], note, labels(rows))]
 
 
 def _charts(rows: Any, title: str) -> list[Chart]:

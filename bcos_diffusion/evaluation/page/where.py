@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
-from bcos_diffusion.evaluation.page.compare import Numbers, table
+from bcos_diffusion.evaluation.page.compare import Numbers, differences, table
 from bcos_diffusion.evaluation.page.measures import LOCALISATION, MASK_AP, METHODS, RIVAL, TWIN, Measure, label
 from bcos_diffusion.evaluation.page.results import Number, floats, number_at, part
 from bcos_diffusion.page.section import Chart, Line, Section, Table
@@ -18,6 +18,7 @@ TITLES = {
                  " regions are what the segmenter sees in each picture, so its own error is a floor of this table."),
 }  # fmt: skip
 ALL = "all"
+LEAKAGE_RATIO = Measure("leakage_ratio", "leakage, ours over theirs", "", "", False, scale=1, digits=2)
 BY_LEVEL = ("ap", "miou", "mass_inside", "leakage")
 
 
@@ -72,14 +73,16 @@ def _section(result: Any, regime: str) -> Section:
     return Section(regime, title, tuple(texts), tuple(tables), charts=tuple(_charts(rows)))
 
 
-def level_table(rows: Any, measure: Measure, judges: Collection[str] = (), overall: Numbers | None = None) -> Table:
+def level_table(
+    rows: Any, measure: Measure, judges: Collection[str] = (), overall: Mapping[str, Number] | None = None
+) -> Table:
     """One measure by noise level, a column a level; behind them, where it is given, what all levels have together."""
     levels = list(dict.fromkeys(level for row in rows.values() for level in row.get("by_level", {})))
     heads = {level: f"{measure.label}, t = {float(level):g} T" for level in levels}
     columns = [replace(measure, key=key, label=head) for key, head in (heads | {ALL: f"{measure.label}, all"}).items()]
     by_level: Numbers = {
         method: {level: number_at(row, "by_level", level, measure.key) for level in levels}
-        | ({} if overall is None else {ALL: overall[method][measure.key]})
+        | ({} if overall is None else {ALL: overall[method]})
         for method, row in rows.items()
     }
     return table(f"{measure.label} by noise level", columns, by_level, judges, labels(rows), folded=True)
@@ -96,18 +99,11 @@ def _ahead(result: Any, regime: str, rows: Any) -> list[Table]:
     if not found:
         return []
     known = [m for m in LOCALISATION.values() if any(number_at(row, m.key).known for row in found.values())]
-    names = labels(rows)
-    lines = tuple(
-        (names.get(rival, rival), number_at(row, "scenes").text(1, 0),
-         *(number_at(row, m.key).both(m.scale, m.digits) for m in known),
-         number_at(row, "leakage_ratio").both(1, 2))
-        for rival, row in found.items()
-    )  # fmt: skip
-    heads = ("ours minus", "scenes", *(f"{m.label}, points" for m in known), "leakage, ours over theirs")
+    measures = [*(replace(m, label=f"{m.label}, points") for m in known), LEAKAGE_RATIO]
     note = (
         "Paired by scene, on those that both methods ran on. Of leakage and the mass of function words less is better."
     )
-    return [Table("How far exact contributions are ahead, 95% intervals", heads, lines, (note,), folded=True)]
+    return [differences("", found, measures, note, labels(rows))]
 
 
 def _charts(rows: Any) -> list[Chart]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bcos_diffusion.evaluation.faithfulness import correlations, rank_of_unit
+from bcos_diffusion.evaluation.faithfulness import rank_of_prompt, with_ranks
 from bcos_diffusion.evaluation.judgement import Judged, of_images, summarise
 from bcos_diffusion.evaluation.setup import Record
 from bcos_diffusion.evaluation.statistics import bootstrap, mean
@@ -68,7 +68,8 @@ def differences(records: Sequence[Record]) -> dict[str, Any]:
 def _ranks_of_scenes(records: Sequence[Record], model: str, method: str) -> dict[int, float]:
     """By scene, how well a method ranks the words of its caption; scenes without a rank are left out."""
     kept = {r["scene"]: r[model]["methods"][method].get("faithfulness") for r in ran(records, model, method)}
-    ranks = {scene: rank_of_unit(of_images(_judged(unit["drop"])), "score") for scene, unit in kept.items() if unit}
+    images = {scene: of_images(_judged(unit["drop"])) for scene, unit in kept.items() if unit}
+    ranks = {scene: rank_of_prompt(unit, "score") for scene, unit in images.items() if with_ranks([unit])}
     return {scene: rank for scene, rank in ranks.items() if not math.isnan(rank)}
 
 
@@ -94,9 +95,9 @@ def _by_level(judged: Sequence[Judged], levels: Sequence[float]) -> dict[str, An
 
 
 def _ranks(judged: Sequence[Judged], at: int | None = None) -> dict[str, Any]:
-    """The number that stands for a method, of all images or of the one at a level."""
+    """:data:`HEADLINE`, the number that stands for a method, alone: of all images, or of the one at a level."""
     images = [of_images(unit) if at is None else of_images(unit)[at : at + 1] for unit in judged]
-    return {"spearman_token": correlations(images, "score")[HEADLINE]}
+    return {"spearman_token": bootstrap([rank_of_prompt(unit, "score") for unit in with_ranks(images)], mean)}
 
 
 def _summary(judged: Sequence[Judged]) -> dict[str, Any]:

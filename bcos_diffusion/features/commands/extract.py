@@ -14,7 +14,9 @@ from bcos_diffusion.commands.options import Device, Model
 if TYPE_CHECKING:
     from bcos_diffusion.features.images import Images
     from bcos_diffusion.features.plan import Plan
+    from bcos_diffusion.features.store import FeatureStore
     from bcos_diffusion.features.subject import Subject
+    from bcos_diffusion.many import Share
 
 COUNT = 2000
 
@@ -63,9 +65,8 @@ def extract(
         out: Folder to write into.
     """
     from bcos_diffusion.commands.options import find_device
-    from bcos_diffusion.features.extraction import extract as run
     from bcos_diffusion.features.layers import own_layers
-    from bcos_diffusion.features.model_record import load, write_record
+    from bcos_diffusion.features.model_record import load
     from bcos_diffusion.features.plan import Plan
 
     mine = parse_share(share)
@@ -82,6 +83,19 @@ def extract(
         count = COUNT if images == "scenes" else len(source)
     read = own_layers(subject, layers)
     plan = Plan(source, count, read, timesteps, conditionings, not spatial, dtype, batch, seed)
+    store = _read(subject, plan, out, workers, mine, model)
+    if store is None:
+        print(f"share {share} is done; others are still being read into {out}")
+        return
+    print(f"wrote {out}; make a dictionary of a layer with: bcos-diffusion features sae {out}{_choice(plan)}")
+
+
+def _read(
+    subject: Subject, plan: Plan, out: Path, workers: int, share: Share, model: str | None
+) -> FeatureStore | None:
+    """Read it with a bar; None where other shares are still to be read."""
+    from bcos_diffusion.features.extraction import extract as run
+    from bcos_diffusion.features.model_record import write_record
 
     with tqdm(unit="shard", disable=None, leave=False) as bar:
 
@@ -90,11 +104,7 @@ def extract(
             print(summary, flush=True)
             bar.reset(shards)
 
-        store = run(subject, plan, out, workers, mine, begin, lambda shard: bar.update())
-    if store is None:
-        print(f"share {share} is done; others are still being read into {out}")
-        return
-    print(f"wrote {out}; make a dictionary of a layer with: bcos-diffusion features sae {out}{_choice(plan)}")
+        return run(subject, plan, out, workers, share, begin, lambda shard: bar.update())
 
 
 def _real(subject: Subject, images: str, split: str, one_kind: bool, seed: int) -> Images:
